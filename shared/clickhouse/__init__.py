@@ -1,0 +1,1 @@
+"""ClickHouse: the client that every process uses, migrations, and the embedded server."""
