@@ -11,6 +11,17 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** text, Py_ssize_t size)
     void Py_XDECREF(PyObject* item)
 
+cdef extern from *:
+    """
+    /* The fuzzer's build keeps no room to spare, so that a write without a reserve is caught. */
+    #ifdef TELEMETRYFLOW_NO_SLACK
+    #define tf_slack(bytes) 0
+    #else
+    #define tf_slack(bytes) (bytes)
+    #endif
+    """
+    size_t tf_slack(size_t size) nogil
+
 cdef enum:
     # A length that is not known yet gets this many bytes; it is then filled in as a padded varint.
     LENGTH_BYTES = 5
@@ -29,9 +40,10 @@ cdef struct Output:
 
 cdef inline bint open_output(Output* out, size_t room) noexcept:
     out.used = 0
-    out.room = room
+    out.room = tf_slack(room)
     out.full = False
-    out.holder = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room)
+    # Never empty: the empty bytes object is shared by all and cannot be resized.
+    out.holder = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>out.room + 1)
     if out.holder == NULL:
         return False
     out.at = <unsigned char*>PyBytes_AS_STRING(<object>out.holder)
@@ -39,7 +51,7 @@ cdef inline bint open_output(Output* out, size_t room) noexcept:
 
 
 cdef inline bint grow(Output* out, size_t more) noexcept nogil:
-    cdef size_t room = out.used + more + (out.used >> 1)
+    cdef size_t room = out.used + more + tf_slack(out.used >> 1)
     if out.used + more > OUTPUT_BYTES_MAX:
         out.full = True
         return False

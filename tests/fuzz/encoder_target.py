@@ -1,0 +1,124 @@
+"""The fuzz targets of the encoder, one for each signal.
+
+An input is one byte of options, then up to REQUESTS_MAX requests with SEPARATOR between them. They
+go into one encoder as the gateway does it: a request that does not fit is appended again behind a
+close. `Malformed` is a good answer; anything else that is raised, a broken promise of the encoder,
+or (with *compare*) any difference from the reference codec is a finding.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from ingest.codec import Encoder, reference
+from ingest.codec.results import Appended, Block, BlockFull, Malformed
+
+SEPARATOR: Final = b"\xfe\xed\xfa\xce"
+REQUESTS_MAX: Final = 5
+RECEIVED_NS: Final = 1_700_000_000_000_000_000
+TENANTS: Final = ("acme", "umbrella")
+# The two lowest bits of the options choose the rows, the next two the bytes, the next the days.
+BLOCK_ROWS_MAX: Final = (65_536, 1, 3, 64)
+BLOCK_BYTES_MAX: Final = (8_000_000, 2_048, 16_384, 400)
+RETENTION_DAYS: Final = (30, 20_000)
+
+
+class Outcome(NamedTuple):
+    """What an encoder made of an input: an answer for each request, and every block."""
+
+    answers: list[object]
+    blocks: list[tuple[object, ...]]
+
+
+def requests_of(data: bytes) -> list[bytes]:
+    """The requests of an input."""
+    return data[1:].split(SEPARATOR, REQUESTS_MAX - 1)
+
+
+def check_of(signal: str) -> Callable[..., None]:
+    """The target of that signal."""
+
+    def check(data: bytes, *, compare: bool) -> None:
+        outcome = encode(Encoder, signal, data)
+        if compare:
+            expected = encode(reference.Encoder, signal, data)
+            if outcome != expected:
+                raise AssertionError(difference(outcome, expected))
+
+    return check
+
+
+def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:  # noqa: ANN401 - twins
+    """Encodes the input, checking what the encoder promises along the way."""
+    options = data[0] if data else 0
+    encoder = encoder_class(
+        signal,
+        retention_days=RETENTION_DAYS[options >> 4 & 1],
+        block_bytes_max=BLOCK_BYTES_MAX[options >> 2 & 3],
+        block_rows_max=BLOCK_ROWS_MAX[options & 3],
+    )
+    outcome = Outcome([], [])
+    rows_open = 0
+    for number, body in enumerate(requests_of(data)):
+        tenant = TENANTS[number % len(TENANTS)]
+        try:
+            answer = append(encoder, body, tenant)
+        except BlockFull:
+            outcome.answers.append("full")
+            close(encoder, rows_open, outcome)
+            rows_open = 0
+            answer = append(encoder, body, tenant)
+        outcome.answers.append(answer)
+        rows_open = encoder.rows
+    close(encoder, rows_open, outcome)
+    return outcome
+
+
+def append(encoder: Any, body: bytes, tenant: str) -> object:  # noqa: ANN401 - either twin
+    """What `append` answers, as plain values; a refused request must leave the encoder alone."""
+    before = (encoder.rows, encoder.bytes)
+    try:
+        appended: Appended = encoder.append(body, tenant=tenant, received_ns=RECEIVED_NS)
+    except (Malformed, BlockFull) as error:
+        if (encoder.rows, encoder.bytes) != before:
+            raise AssertionError(f"{before} became {encoder.rows, encoder.bytes}") from error
+        if isinstance(error, BlockFull):
+            raise
+        return "malformed"
+    if encoder.rows - before[0] != appended.accepted:
+        raise AssertionError(f"{appended.accepted} accepted, {before[0]} to {encoder.rows} rows")
+    if sum(span.rows for span in appended.spans) != appended.accepted:
+        raise AssertionError(f"{appended.accepted} accepted, spans {appended.spans}")
+    return (
+        appended.accepted,
+        sorted(appended.rejected.items()),
+        sorted(appended.warnings.items()),
+        tuple(tuple(span) for span in appended.spans),
+    )
+
+
+def close(encoder: Any, rows_open: int, outcome: Outcome) -> None:  # noqa: ANN401 - either twin
+    """Closes the encoder into the outcome."""
+    blocks: list[Block] = encoder.close()
+    if sum(block.rows for block in blocks) != rows_open:
+        raise AssertionError(f"{rows_open} rows were open, {[block.rows for block in blocks]} came")
+    if encoder.rows:
+        raise AssertionError(f"{encoder.rows} rows behind a close")
+    outcome.blocks.extend(
+        (b.table, b.part, b.rows, b.time_min_ns, b.time_max_ns, bytes(b.native)) for b in blocks
+    )
+
+
+def difference(outcome: Outcome, expected: Outcome) -> str:
+    """The first thing in which the encoder differs from the reference."""
+    for got, wanted in zip(outcome.answers, expected.answers, strict=False):
+        if got != wanted:
+            return f"answered {got}, the reference {wanted}"
+    for block, other in zip(outcome.blocks, expected.blocks, strict=False):
+        if block[:-1] != other[:-1]:
+            return f"block {block[:-1]}, of the reference {other[:-1]}"
+        if block != other:
+            return f"block {block[:-1]} has other bytes than the reference's"
+    return (
+        f"{len(outcome.answers)} answers and {len(outcome.blocks)} blocks, of the reference "
+        f"{len(expected.answers)} and {len(expected.blocks)}"
+    )
