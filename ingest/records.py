@@ -1,0 +1,185 @@
+"""What one record of an `otlp.*.v1` topic says about the block it holds, as record headers.
+
+The value is one compressed frame (zstd or lz4) of one ClickHouse Native block of one table. The
+headers have short keys; what repeats is packed, because one block may hold hundreds of requests:
+
+    v   schema version, one byte          t   table, text
+    n   rows, u32                         r   retention in days, u32
+    lo  earliest item time, Unix ns, i64  hi  latest item time, Unix ns, i64
+    e   encoding of the value, text
+    c   per tenant: varint length, text, varint rows
+    q   per request: 16 bytes id, varint index into c, varint part, varint first row, varint rows
+
+Integers are little-endian, varints are unsigned LEB128 as in protobuf.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeVar
+
+from ingest.log import Headers
+from shared.errors import Invalid
+
+SCHEMA_VERSION: Final = 1
+ENCODINGS: Final = ("zstd", "lz4")
+REQUEST_ID_BYTES: Final = 16
+_VARINT_BYTES_MAX: Final = 10
+_U32: Final = struct.Struct("<I")
+_I64: Final = struct.Struct("<q")
+
+_Entry = TypeVar("_Entry")
+
+
+class TenantRows(NamedTuple):
+    """How many rows of the block belong to one tenant."""
+
+    tenant: str
+    rows: int
+
+
+class RequestRows(NamedTuple):
+    """Where in the block the rows of one request stand; `id` identifies the request (16 bytes)."""
+
+    id: bytes
+    tenant: str
+    part: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordInfo:
+    """Everything the writer must know of a block without opening it. Times are Unix ns."""
+
+    table: str
+    rows: int
+    retention_days: int
+    time_min_ns: int
+    time_max_ns: int
+    encoding: str
+    tenants: tuple[TenantRows, ...]
+    requests: tuple[RequestRows, ...]
+    schema_version: int = SCHEMA_VERSION
+
+
+def to_headers(info: RecordInfo) -> Headers:
+    """The headers of a record. Raises Invalid if a request's tenant is not among the tenants."""
+    return (
+        ("v", bytes((info.schema_version,))),
+        ("t", info.table.encode()),
+        ("n", _U32.pack(info.rows)),
+        ("r", _U32.pack(info.retention_days)),
+        ("lo", _I64.pack(info.time_min_ns)),
+        ("hi", _I64.pack(info.time_max_ns)),
+        ("e", info.encoding.encode()),
+        ("c", _pack_tenants(info.tenants)),
+        ("q", _pack_requests(info.requests, info.tenants)),
+    )
+
+
+def from_headers(headers: Headers) -> RecordInfo:
+    """Reads what `to_headers` wrote; raises Invalid on an unknown version or on damaged headers."""
+    fields = dict(headers)
+    version = fields.get("v", b"")
+    if version != bytes((SCHEMA_VERSION,)):
+        raise Invalid(f"record of schema version {version.hex() or 'none'}, want 01", field="v")
+    try:
+        return _info_of(fields)
+    except (KeyError, IndexError, struct.error, UnicodeDecodeError) as error:
+        raise Invalid(f"damaged record headers: {error!r}") from error
+
+
+def rows_of(headers: Headers) -> int:
+    """The row count of a record of any topic: header "n", 0 where there is none."""
+    for key, value in headers:
+        if key == "n" and len(value) == _U32.size:
+            return int.from_bytes(value, "little")
+    return 0
+
+
+def _info_of(fields: dict[str, bytes]) -> RecordInfo:
+    encoding = fields["e"].decode()
+    if encoding not in ENCODINGS:
+        raise Invalid(f"record encoded as {encoding!r}, want one of {ENCODINGS}", field="e")
+    tenants = _unpack(fields["c"], _tenant_at)
+    return RecordInfo(
+        table=fields["t"].decode(),
+        rows=_U32.unpack(fields["n"])[0],
+        retention_days=_U32.unpack(fields["r"])[0],
+        time_min_ns=_I64.unpack(fields["lo"])[0],
+        time_max_ns=_I64.unpack(fields["hi"])[0],
+        encoding=encoding,
+        tenants=tenants,
+        requests=_unpack(fields["q"], lambda packed, at: _request_at(packed, at, tenants)),
+    )
+
+
+def _pack_tenants(tenants: tuple[TenantRows, ...]) -> bytes:
+    packed = bytearray()
+    for tenant, rows in tenants:
+        name = tenant.encode()
+        _put_varint(packed, len(name))
+        packed += name
+        _put_varint(packed, rows)
+    return bytes(packed)
+
+
+def _pack_requests(requests: tuple[RequestRows, ...], tenants: tuple[TenantRows, ...]) -> bytes:
+    index_of = {tenant: index for index, (tenant, _) in enumerate(tenants)}
+    packed = bytearray()
+    for request in requests:
+        if request.tenant not in index_of or len(request.id) != REQUEST_ID_BYTES:
+            raise Invalid(f"request of tenant {request.tenant!r} does not fit its block")
+        packed += request.id
+        _put_varint(packed, index_of[request.tenant])
+        for number in request[2:]:
+            _put_varint(packed, number)
+    return bytes(packed)
+
+
+def _unpack(
+    packed: bytes, entry_at: Callable[[bytes, int], tuple[_Entry, int]]
+) -> tuple[_Entry, ...]:
+    entries = []
+    at = 0
+    while at < len(packed):
+        entry, at = entry_at(packed, at)
+        entries.append(entry)
+    return tuple(entries)
+
+
+def _tenant_at(packed: bytes, at: int) -> tuple[TenantRows, int]:
+    length, at = _varint_at(packed, at)
+    end = at + length
+    rows, after = _varint_at(packed, end)
+    return TenantRows(packed[at:end].decode(), rows), after
+
+
+def _request_at(packed: bytes, at: int, tenants: tuple[TenantRows, ...]) -> tuple[RequestRows, int]:
+    id_end = at + REQUEST_ID_BYTES
+    tenant, part_at = _varint_at(packed, id_end)
+    part, first_row_at = _varint_at(packed, part_at)
+    first_row, rows_at = _varint_at(packed, first_row_at)
+    rows, after = _varint_at(packed, rows_at)
+    return RequestRows(packed[at:id_end], tenants[tenant].tenant, part, first_row, rows), after
+
+
+def _put_varint(packed: bytearray, number: int) -> None:
+    if number < 0:
+        raise Invalid(f"a record cannot count {number} rows")
+    while number > 0x7F:
+        packed.append(number & 0x7F | 0x80)
+        number >>= 7
+    packed.append(number)
+
+
+def _varint_at(packed: bytes, at: int) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 7 * _VARINT_BYTES_MAX, 7):
+        byte = packed[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+    raise Invalid("damaged record headers: a number is longer than 10 bytes")
