@@ -1,0 +1,1 @@
+"""Benchmarks: micro benchmarks of single stages, and the payloads that they share."""
