@@ -1,0 +1,179 @@
+"""Attributes: sorted by the bytes of their keys; of equal keys the last one counts."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memset
+
+from ingest.codec.columns cimport WORD_MAP, Column, end_map
+from ingest.codec.dictionary cimport Dictionary, Word, is_word, text_of, word_of, word_of_slice
+from ingest.codec.memory cimport (
+    Arena, Buffer, Slice, grow_memory, put_bytes, put_text, put_u32, release, reserve, take,
+    write_varint,
+)
+from ingest.codec.values cimport (
+    STRING_VALUE, KeyValue, Value, put_value, read_key_value, read_value, sort_keys,
+)
+
+
+cdef void open_attributes(Attributes* attributes, Dictionary* key_words) noexcept nogil:
+    memset(attributes, 0, sizeof(Attributes))
+    attributes.key_words = key_words
+    attributes.shapes = <Shape*>grow_memory(NULL, SHAPES * sizeof(Shape))
+    forget_shapes(attributes)
+
+
+cdef void close_attributes(Attributes* attributes) noexcept nogil:
+    release(&attributes.entries)
+    free(attributes.shapes)
+    attributes.shapes = NULL
+
+
+cdef void forget_shapes(Attributes* attributes) noexcept nogil:
+    """To be called when the key words were forgotten."""
+    memset(attributes.shapes, 0, SHAPES * sizeof(Shape))
+
+
+cdef void begin_attributes(Attributes* attributes) noexcept nogil:
+    attributes.entries.used = 0
+    attributes.kept = 0
+    attributes.key_words.latest = 0
+
+
+cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
+    cdef Entry* entry
+    reserve(&attributes.entries, sizeof(Entry))
+    entry = <Entry*>(attributes.entries.data + attributes.entries.used)
+    entry.key = key
+    entry.value = value
+    attributes.entries.used += sizeof(Entry)
+
+
+cdef void add_attribute(Attributes* attributes, Slice key_value, Arena* arena) noexcept nogil:
+    """One KeyValue message."""
+    cdef KeyValue pair = read_key_value(key_value, arena)
+    add_entry(attributes, word_of_slice(attributes.key_words, pair.key), pair.value)
+
+
+cdef void add_text_attribute(
+    Attributes* attributes, Slice key, Slice text, Arena* arena
+) noexcept nogil:
+    """An attribute of our own with a short text (under 128 bytes); it replaces one of that key."""
+    cdef size_t size = text.end - text.at
+    cdef uint8_t* message = take(arena, size + 2)
+    cdef Slice value
+    cdef size_t position
+    message[0] = 0x0A  # AnyValue.string_value
+    message[1] = <uint8_t>size
+    for position in range(size):
+        message[2 + position] = text.at[position]
+    value.at = message
+    value.end = message + 2 + size
+    add_entry(attributes, word_of_slice(attributes.key_words, key), value)
+
+
+cdef inline Entry* entries_of(Attributes* attributes) noexcept nogil:
+    return <Entry*>attributes.entries.data
+
+
+cdef void arrange(Attributes* attributes, Arena* arena) noexcept nogil:
+    """Decides which entries are written, and in which order."""
+    cdef uint32_t count = <uint32_t>(attributes.entries.used // sizeof(Entry))
+    cdef Entry* entry = entries_of(attributes)
+    cdef uint32_t position
+    cdef uint32_t place = count
+    cdef Shape* shape
+    if count > SHAPE_KEYS_MAX:
+        attributes.order = <uint32_t*>take(arena, <size_t>count * 4)
+        attributes.kept = sort_entries(attributes, count, attributes.order, arena)
+        return
+    for position in range(count):
+        place = place * 31 + entry[position].key
+    shape = attributes.shapes + ((place ^ (place >> 6) ^ (place >> 12)) % SHAPES)
+    attributes.order = shape.order
+    if shape.came == count:
+        position = 0
+        while position < count and shape.keys[position] == entry[position].key:
+            position += 1
+        if position == count:
+            attributes.kept = shape.kept
+            return
+    shape.came = count
+    for position in range(count):
+        shape.keys[position] = entry[position].key
+    shape.kept = sort_entries(attributes, count, shape.order, arena)
+    attributes.kept = shape.kept
+
+
+cdef uint32_t sort_entries(
+    Attributes* attributes, uint32_t count, uint32_t* order, Arena* arena
+) noexcept nogil:
+    cdef Entry* entry = entries_of(attributes)
+    cdef Slice* keys = <Slice*>take(arena, count * sizeof(Slice))
+    cdef uint32_t* sorted_order = <uint32_t*>take(arena, <size_t>count * 8)
+    cdef uint32_t position
+    cdef uint32_t kept = 0
+    for position in range(count):
+        keys[position] = text_of(attributes.key_words, entry[position].key)
+    sort_keys(keys, sorted_order, sorted_order + count, count)
+    for position in range(count):
+        # Equal keys have one number; the sort is stable, so the last of a run came last.
+        if position + 1 < count and (
+            entry[sorted_order[position]].key == entry[sorted_order[position + 1]].key
+        ):
+            continue
+        order[kept] = sorted_order[position]
+        kept += 1
+    return kept
+
+
+cdef inline Slice value_text(Value value, Buffer* scratch, Arena* arena) noexcept nogil:
+    cdef Slice text = value.text
+    if value.member != STRING_VALUE:
+        scratch.used = 0
+        put_value(value, scratch, arena)
+        text.at = scratch.data
+        text.end = scratch.data + scratch.used
+    return text
+
+
+cdef inline uint32_t value_word(
+    Column* column, Word* key, Slice text
+) noexcept nogil:
+    """The value's word: most often the one that came with this key before."""
+    cdef size_t size = text.end - text.at
+    if not is_word(column.words, key.hint, text.at, size):
+        key.hint = word_of(column.words, text.at, size)
+    return key.hint
+
+
+cdef void put_attributes(
+    Attributes* attributes, Column* column, Buffer* scratch, Arena* arena
+) noexcept nogil:
+    """Writes what `arrange` decided as one map of *column*."""
+    cdef Entry* entry = entries_of(attributes)
+    cdef Entry* one
+    cdef uint32_t position
+    cdef Slice text
+    for position in range(attributes.kept):
+        one = entry + attributes.order[position]
+        put_u32(&column.keys, one.key)
+        text = value_text(read_value(one.value, arena), scratch, arena)
+        if column.kind == WORD_MAP:
+            put_u32(&column.data, value_word(column, column.key_words.words + one.key, text))
+        else:
+            put_text(&column.data, text.at, text.end - text.at)
+    end_map(column)
+
+
+cdef void put_series(Attributes* attributes, Buffer* out, Buffer* scratch, Arena* arena) noexcept nogil:
+    """What identifies a series: each key and value with its length, in order."""
+    cdef Entry* entry = entries_of(attributes)
+    cdef Entry* one
+    cdef uint32_t position
+    cdef Slice text
+    for position in range(attributes.kept):
+        one = entry + attributes.order[position]
+        text = text_of(attributes.key_words, one.key)
+        put_text(out, text.at, text.end - text.at)
+        text = value_text(read_value(one.value, arena), scratch, arena)
+        put_text(out, text.at, text.end - text.at)

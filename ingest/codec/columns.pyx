@@ -1,0 +1,184 @@
+"""Emission of column buffers as one ClickHouse Native block.
+
+Layout (ClickHouse `NativeWriter`, no BlockInfo): number of columns, number of rows, then for each
+column its name, its type and its data. LowCardinality data is a version prefix, which stands before
+the offsets of an enclosing Array or Map, then flags, the dictionary and the row's indices. Only
+words that rows use are emitted, in order of first use behind '', so the same rows always give the
+same bytes, whatever was looked up before.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from ingest.codec.dictionary cimport Dictionary, Word
+from ingest.codec.memory cimport Buffer, grow_memory, put_bytes, put_u64, put_varint, reserve
+
+cdef enum:
+    # SerializationLowCardinality: key version, and the flags "additional keys, update dictionary".
+    DICTIONARY_VERSION = 1
+    DICTIONARY_FLAGS = 0x600
+    INT64_MAX = 0x7FFFFFFFFFFFFFFF
+
+
+cdef inline size_t* used_of(Column* column, int stream) noexcept nogil:
+    if stream == 0:
+        return &column.data.used
+    if stream == 1:
+        return &column.keys.used
+    if stream == 2:
+        return &column.map_ends.used
+    return &column.array_ends.used
+
+
+cdef void mark_table(Table* table) noexcept nogil:
+    """Remembers the state that `roll_back_table` comes back to."""
+    cdef int position
+    cdef int stream
+    for position in range(table.count):
+        for stream in range(4):
+            table.columns[position].marks[stream] = used_of(&table.columns[position], stream)[0]
+    table.rows_mark = table.rows
+    table.time_min_mark = table.time_min
+    table.time_max_mark = table.time_max
+
+
+cdef void roll_back_table(Table* table) noexcept nogil:
+    cdef int position
+    cdef int stream
+    for position in range(table.count):
+        for stream in range(4):
+            used_of(&table.columns[position], stream)[0] = table.columns[position].marks[stream]
+    table.rows = table.rows_mark
+    table.time_min = table.time_min_mark
+    table.time_max = table.time_max_mark
+
+
+cdef void empty_table(Table* table) noexcept nogil:
+    cdef int position
+    cdef int stream
+    for position in range(table.count):
+        for stream in range(4):
+            used_of(&table.columns[position], stream)[0] = 0
+    table.rows = 0
+    table.rows_at_request = 0
+    table.time_min = INT64_MAX
+    table.time_max = 0
+
+
+cdef uint64_t table_bytes(Table* table) noexcept nogil:
+    """Upper bound of the raw block, dictionaries counted in full."""
+    cdef uint64_t total = 64
+    cdef int position
+    cdef int stream
+    cdef Column* column
+    for position in range(table.count):
+        column = &table.columns[position]
+        total += column.header_size + 64
+        for stream in range(4):
+            total += used_of(column, stream)[0]
+        if column.words != NULL:
+            total += column.words.texts.used
+        if column.key_words != NULL:
+            total += column.key_words.texts.used
+    return total
+
+
+cdef void emit_words(
+    Dictionary* dictionary, Buffer* numbers, Buffer* scratch, Buffer* out
+) noexcept nogil:
+    """Flags, used words in order of first use, and one index a row."""
+    cdef size_t rows = numbers.used >> 2
+    cdef uint32_t* word = <uint32_t*>numbers.data
+    cdef uint32_t* renumbered
+    cdef uint32_t* used
+    cdef uint32_t count = 1
+    cdef size_t row
+    cdef uint32_t width
+    if rows == 0:
+        return
+    scratch.used = 0
+    reserve(scratch, (<size_t>dictionary.count) * 8)
+    renumbered = <uint32_t*>scratch.data
+    used = renumbered + dictionary.count
+    memset(renumbered, 0, (<size_t>dictionary.count) * 4)
+    used[0] = 0
+    for row in range(rows):
+        if word[row] and not renumbered[word[row]]:
+            renumbered[word[row]] = count
+            used[count] = word[row]
+            count += 1
+    width = 0 if count <= 256 else 1 if count <= 65536 else 2
+    put_u64(out, DICTIONARY_FLAGS | width)
+    put_u64(out, count)
+    for row in range(count):
+        emit_word(dictionary, used[row], out)
+    put_u64(out, rows)
+    emit_indices(word, rows, renumbered, width, out)
+
+
+cdef inline void emit_word(Dictionary* dictionary, uint32_t number, Buffer* out) noexcept nogil:
+    cdef Word* word = dictionary.words + number
+    put_varint(out, word.size)
+    put_bytes(out, dictionary.texts.data + word.start, word.size)
+
+
+cdef void emit_indices(
+    uint32_t* word, size_t rows, uint32_t* renumbered, uint32_t width, Buffer* out
+) noexcept nogil:
+    cdef size_t row
+    cdef uint8_t* narrow
+    reserve(out, rows << width)
+    narrow = out.data + out.used
+    if width == 0:
+        for row in range(rows):
+            narrow[row] = <uint8_t>renumbered[word[row]]
+    elif width == 1:
+        for row in range(rows):
+            narrow[2 * row] = <uint8_t>renumbered[word[row]]
+            narrow[2 * row + 1] = <uint8_t>(renumbered[word[row]] >> 8)
+    else:
+        for row in range(rows):
+            memcpy(narrow + 4 * row, &renumbered[word[row]], 4)
+    out.used += rows << width
+
+
+cdef void emit_column(Column* column, Buffer* scratch, Buffer* out) noexcept nogil:
+    put_bytes(out, column.header, column.header_size)
+    if column.key_words != NULL:
+        put_u64(out, DICTIONARY_VERSION)
+    if column.words != NULL:
+        put_u64(out, DICTIONARY_VERSION)
+    put_bytes(out, column.array_ends.data, column.array_ends.used)
+    put_bytes(out, column.map_ends.data, column.map_ends.used)
+    if column.key_words != NULL:
+        emit_words(column.key_words, &column.keys, scratch, out)
+    if column.words != NULL:
+        emit_words(column.words, &column.data, scratch, out)
+    else:
+        put_bytes(out, column.data.data, column.data.used)
+
+
+cdef void emit_table(Table* table, Buffer* scratch, Buffer* out) noexcept nogil:
+    cdef int position
+    reserve(out, table_bytes(table))
+    put_varint(out, table.count)
+    put_varint(out, table.rows)
+    for position in range(table.count):
+        emit_column(&table.columns[position], scratch, out)
+
+
+cdef bytes emit(Table* table):
+    """The Native block of all rows."""
+    cdef Buffer out
+    cdef Buffer scratch
+    memset(&out, 0, sizeof(Buffer))
+    memset(&scratch, 0, sizeof(Buffer))
+    with nogil:
+        emit_table(table, &scratch, &out)
+        free(scratch.data)
+    try:
+        return PyBytes_FromStringAndSize(<char*>out.data, <Py_ssize_t>out.used)
+    finally:
+        free(out.data)

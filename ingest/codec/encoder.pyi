@@ -1,0 +1,17 @@
+from ingest.codec.results import Appended, Block
+
+class Encoder:
+    def __init__(
+        self,
+        signal: str,
+        *,
+        retention_days: int,
+        block_bytes_max: int = 8_000_000,
+        block_rows_max: int = 65_536,
+    ) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    def append(self, body: bytes, *, tenant: str, received_ns: int) -> Appended: ...
+    def close(self) -> list[Block]: ...

@@ -1,0 +1,124 @@
+"""The state that every part of an encoder shares."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from ingest.codec.attributes cimport Attributes
+from ingest.codec.columns cimport Column, Table
+from ingest.codec.memory cimport Arena, Buffer, Slice
+
+cdef enum:
+    INVALID_TRACE_ID = 0
+    INVALID_SPAN_ID = 1
+    INVALID_PARENT_SPAN_ID = 2
+    OLDER_THAN_RETENTION = 3
+    BUCKET_COUNTS_MISMATCH = 4
+    ITEM_TOO_LARGE = 5
+    REASONS = 6
+
+
+cdef enum:
+    CLOCK_OUT_OF_RANGE = 0
+    UNCORRELATED = 1
+    WARNINGS = 2
+
+
+cdef enum:
+    DONE = 0
+    BLOCK_FULL = 1
+    OUT_OF_MEMORY = 2
+
+
+# Outcome of one request so far.
+cdef struct Tally:
+    uint64_t accepted
+    uint64_t[REASONS] rejected
+    uint64_t[WARNINGS] warnings
+
+
+# A resource and a scope, encoded once and repeated for each of their items.
+cdef struct Origin:
+    uint32_t service_name
+    uint32_t resource_schema_url
+    uint32_t resource_dropped
+    uint32_t entity_refs
+    uint32_t scope_schema_url
+    uint32_t scope_name
+    uint32_t scope_version
+    uint32_t scope_dropped
+    Buffer series  # the resource's attributes as they go into a series hash
+
+
+cdef struct Encoding:
+    Table* tables
+    int table_count
+    # Places of columns that all tables of the signal have in common.
+    int origin_at
+    Column resource_column  # of no table: holds the words of the map that each row repeats
+    Column scope_column
+    Attributes resource_attributes
+    Attributes scope_attributes
+    Attributes item_attributes
+    Attributes[2] part_attributes  # events and links, or exemplars and metadata
+    Origin origin
+    Arena arena
+    Buffer scratch
+    Buffer series
+    Buffer slices  # of parts of an item
+    Tally tally
+    uint64_t bytes_max
+    uint64_t rows_max
+    uint64_t* bytes_bound  # per table: never less than the block's bytes
+    bint began_empty
+    uint64_t parent_bytes  # that a row repeats of its item's parent (a metric's metadata)
+    uint32_t retention_days
+    Slice tenant
+    int64_t received
+    int64_t oldest
+    int64_t newest
+    # Where the walk is, for `begin_origin_again`.
+    Slice resource
+    Slice resource_schema_url
+    Slice scope
+    Slice scope_schema_url
+    void* owner
+    # Closes the block of a table, if it has rows, and forgets all words.
+    int (*renew)(Encoding* encoding, int table) noexcept nogil
+    bint words_are_fresh
+
+
+# Writes one item as a row; False when it was refused (and counted) before anything was written.
+ctypedef bint (*PutRow)(Encoding* encoding, Table* table, Slice item, void* parent) noexcept nogil
+
+cdef int put_item(
+    Encoding* encoding, int table, PutRow put_row, Slice item, void* parent
+) noexcept nogil
+cdef bint place_in_time(Encoding* encoding, uint64_t sent, int64_t* time, bint* replaced) noexcept nogil
+cdef void keep_original_time(Encoding* encoding, uint64_t sent) noexcept nogil
+cdef int64_t clamp_time(Encoding* encoding, uint64_t sent) noexcept nogil
+cdef void put_origin(Encoding* encoding, Table* table) noexcept nogil
+cdef void put_tenant(Encoding* encoding, Table* table) noexcept nogil
+cdef void begin_origin_again(Encoding* encoding) noexcept nogil
+cdef void begin_resource(Encoding* encoding, Slice resource, Slice schema_url) noexcept nogil
+cdef void begin_scope(Encoding* encoding, Slice scope, Slice schema_url) noexcept nogil
+cdef void put_event_attributes(Encoding* encoding, int which, Column* column) noexcept nogil
+
+# Visits each item of a scope: spans, log records or metrics.
+ctypedef int (*PutScopeItem)(Encoding* encoding, Slice item) noexcept nogil
+
+cdef int walk_request(Encoding* encoding, Slice body, PutScopeItem put) noexcept nogil
+
+
+cdef inline void count_row(Table* table, int64_t time) noexcept nogil:
+    table.rows += 1
+    if time < table.time_min:
+        table.time_min = time
+    if time > table.time_max:
+        table.time_max = time
+
+
+cdef inline bint is_zero(Slice raw) noexcept nogil:
+    while raw.at < raw.end:
+        if raw.at[0]:
+            return False
+        raw.at += 1
+    return True

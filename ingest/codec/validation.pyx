@@ -1,0 +1,367 @@
+"""First pass over a request: it decides everything that can fail, so that the second pass, which
+fills columns, neither checks nor rolls back.
+
+Accepts what protobuf's own decoder (upb) accepts: unknown fields and groups are passed over, a
+known field with another wire type counts as unknown. The message schema is a table made from the
+published descriptors' field numbers: for each message, which fields are messages, texts or packed.
+Source: opentelemetry-proto v1.10 and https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+from ingest.codec.memory cimport Buffer, Slice, put_bytes, put_u8, put_varint, reserve
+from ingest.codec.wire cimport END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT
+
+# Levels of arrays and key-value lists inside one attribute or log body.
+cdef enum:
+    VALUE_DEPTH_MAX = 32
+    GROUP_DEPTH_MAX = 100
+    TAG_BYTES_MAX = 5
+    LENGTH_MAX = 0x7FFFFFFF
+    FIELDS = 17  # the highest known field number is 16
+    TYPES = 40
+    ANY_VALUE = 4
+    LIST = 5
+    KEY_VALUE_LIST = 6
+    KEY_VALUE = 7
+    TEXT = 100
+    PACKED_VARINT = 101
+    PACKED_FIXED64 = 102
+    STRING_INDEX = 103
+
+cdef uint8_t schema[TYPES][FIELDS]
+
+
+def _fill_schema() -> None:
+    """The part of the OTLP schema that matters here, by field number."""
+    resource, scope, entity = 8, 9, 10
+    messages = {
+        EXPORT_TRACES: {1: 11},
+        EXPORT_LOGS: {1: 12},
+        EXPORT_METRICS: {1: 13},
+        ANY_VALUE: {1: TEXT, 5: LIST, 6: KEY_VALUE_LIST, 8: STRING_INDEX},
+        LIST: {1: ANY_VALUE},
+        KEY_VALUE_LIST: {1: KEY_VALUE},
+        KEY_VALUE: {1: TEXT, 2: ANY_VALUE, 3: STRING_INDEX},
+        resource: {1: KEY_VALUE, 3: entity},
+        scope: {1: TEXT, 2: TEXT, 3: KEY_VALUE},
+        entity: {1: TEXT, 2: TEXT, 3: TEXT, 4: TEXT},
+        11: {1: resource, 2: 14, 3: TEXT},
+        12: {1: resource, 2: 15, 3: TEXT},
+        13: {1: resource, 2: 16, 3: TEXT},
+        14: {1: scope, 2: 17, 3: TEXT},
+        15: {1: scope, 2: 18, 3: TEXT},
+        16: {1: scope, 2: 19, 3: TEXT},
+        # Span, its events, links and status
+        17: {3: TEXT, 5: TEXT, 9: KEY_VALUE, 11: 20, 13: 21, 15: 22},
+        20: {2: TEXT, 3: KEY_VALUE},
+        21: {3: TEXT, 4: KEY_VALUE},
+        22: {2: TEXT},
+        # LogRecord
+        18: {3: TEXT, 5: ANY_VALUE, 6: KEY_VALUE, 12: TEXT},
+        # Metric and its five kinds of data
+        19: {1: TEXT, 2: TEXT, 3: TEXT, 5: 23, 7: 23, 9: 24, 10: 25, 11: 26, 12: KEY_VALUE},
+        23: {1: 27},
+        24: {1: 28},
+        25: {1: 29},
+        26: {1: 30},
+        27: {5: 31, 7: KEY_VALUE},
+        28: {6: PACKED_FIXED64, 7: PACKED_FIXED64, 8: 31, 9: KEY_VALUE},
+        29: {1: KEY_VALUE, 8: 32, 9: 32, 11: 31},
+        30: {6: 33, 7: KEY_VALUE},
+        31: {7: KEY_VALUE},
+        32: {2: PACKED_VARINT},
+    }
+    memset(schema, 0, sizeof(schema))
+    for message, fields in messages.items():
+        for number, kind in fields.items():
+            schema[message][number] = kind
+
+
+_fill_schema()
+
+
+cdef inline bint is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    cdef uint64_t word
+    cdef uint8_t lead
+    while at < end:
+        while end - at >= 8:
+            memcpy(&word, at, 8)
+            if word & <uint64_t>0x8080808080808080:
+                break
+            at += 8
+        while at < end and at[0] < 0x80:
+            at += 1
+        if at == end:
+            return True
+        lead = sequence_bytes(at, end)
+        if lead == 0:
+            return False
+        at += lead
+    return True
+
+
+cdef inline bint continues(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    return at < end and (at[0] & 0xC0) == 0x80
+
+
+cdef uint8_t sequence_bytes(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Length of the well-formed UTF-8 sequence at *at*, 0 when there is none (RFC 3629)."""
+    cdef uint8_t lead = at[0]
+    if lead < 0x80:
+        return 1
+    if 0xC2 <= lead <= 0xDF:
+        return 2 if continues(at + 1, end) else 0
+    if 0xE0 <= lead <= 0xEF:
+        return 3 if second_fits(at, end) and continues(at + 2, end) else 0
+    if 0xF0 <= lead <= 0xF4 and second_fits(at, end) and continues(at + 2, end):
+        return 4 if continues(at + 3, end) else 0
+    return 0
+
+
+cdef bint second_fits(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Whether the second byte of a sequence of three or four is one that its first byte allows."""
+    cdef uint8_t lead = at[0]
+    if not continues(at + 1, end):
+        return False
+    if lead == 0xE0:
+        return at[1] >= 0xA0
+    if lead == 0xED:
+        return at[1] <= 0x9F
+    if lead == 0xF0:
+        return at[1] >= 0x90
+    if lead == 0xF4:
+        return at[1] <= 0x8F
+    return True
+
+
+cdef size_t ill_formed_bytes(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """Length of the maximal ill-formed part at *at*, which one U+FFFD replaces (Unicode 3.9)."""
+    cdef uint8_t lead = at[0]
+    if lead < 0xE0 or lead > 0xF4 or not second_fits(at, end):
+        return 1
+    if lead >= 0xF0 and continues(at + 2, end):
+        return 3
+    return 2
+
+
+cdef inline int read_number(Slice* at, int bytes_max, uint64_t* value) noexcept nogil:
+    """A varint of at most *bytes_max* bytes, checked."""
+    cdef const uint8_t* p = at.at
+    cdef int size = 0
+    value[0] = 0
+    while p < at.end:
+        if size == bytes_max:
+            return BAD_VARINT
+        value[0] |= (<uint64_t>(p[0] & 0x7F)) << (7 * size)
+        size += 1
+        if p[0] < 0x80:
+            at.at = p + 1
+            return VALID
+        p += 1
+    return BAD_VARINT if size == bytes_max else TRUNCATED
+
+
+cdef inline int pass_scalar(Slice* at, uint32_t type) noexcept nogil:
+    cdef uint64_t ignored
+    cdef size_t size = 8 if type == FIXED64 else 4
+    if type == VARINT:
+        return read_number(at, 10, &ignored)
+    if <size_t>(at.end - at.at) < size:
+        return TRUNCATED
+    at.at += size
+    return VALID
+
+
+cdef inline int read_length(Slice* at, Slice* text) noexcept nogil:
+    cdef uint64_t size
+    cdef int verdict = read_number(at, TAG_BYTES_MAX, &size)
+    if verdict != VALID:
+        return verdict
+    if size > LENGTH_MAX:
+        return BAD_LENGTH
+    if size > <uint64_t>(at.end - at.at):
+        return TRUNCATED
+    text.at = at.at
+    at.at += size
+    text.end = at.at
+    return VALID
+
+
+cdef inline int read_tag(Slice* at, uint64_t* tag) noexcept nogil:
+    cdef int verdict
+    if at.at < at.end and at.at[0] >= 8 and at.at[0] < 0x80:
+        tag[0] = at.at[0]
+        at.at += 1
+        return VALID
+    verdict = read_number(at, TAG_BYTES_MAX, tag)
+    if verdict == VALID and ((tag[0] >> 32) != 0 or tag[0] < 8):
+        return BAD_TAG
+    return verdict
+
+
+cdef int check_packed(Slice packed, uint8_t kind) noexcept nogil:
+    cdef uint64_t ignored
+    cdef int verdict
+    if kind == PACKED_FIXED64:
+        return VALID if ((packed.end - packed.at) & 7) == 0 else TRUNCATED
+    while packed.at < packed.end:
+        verdict = read_number(&packed, 10, &ignored)
+        if verdict != VALID:
+            return verdict
+    return VALID
+
+
+cdef int check_length_field(
+    uint8_t kind, Slice text, int depth, Findings* findings
+) noexcept nogil:
+    if kind == TEXT:
+        if not is_utf8(text.at, text.end):
+            findings.bad_texts += 1
+        return VALID
+    if kind == 0 or kind == STRING_INDEX:
+        return VALID
+    if kind == PACKED_VARINT or kind == PACKED_FIXED64:
+        return check_packed(text, kind)
+    return check_message(text, kind, depth, findings)
+
+
+cdef int pass_group(Slice* at, uint32_t number, int depth) noexcept nogil:
+    """Passes over an unknown group, from behind its start to behind its end."""
+    cdef uint32_t[GROUP_DEPTH_MAX] open_groups
+    cdef int levels = 1
+    cdef uint64_t tag
+    cdef int verdict
+    cdef Slice ignored
+    open_groups[0] = number
+    while levels:
+        if at.at == at.end:
+            return BAD_GROUP
+        verdict = read_tag(at, &tag)
+        if verdict != VALID:
+            return verdict
+        if (tag & 7) == START_GROUP:
+            if levels + depth >= GROUP_DEPTH_MAX:
+                return TOO_DEEP
+            open_groups[levels] = <uint32_t>(tag >> 3)
+            levels += 1
+        elif (tag & 7) == END_GROUP:
+            levels -= 1
+            if open_groups[levels] != <uint32_t>(tag >> 3):
+                return BAD_GROUP
+        elif (tag & 7) == LENGTH:
+            verdict = read_length(at, &ignored)
+        elif (tag & 7) > FIXED32:
+            verdict = BAD_TAG
+        else:
+            verdict = pass_scalar(at, <uint32_t>(tag & 7))
+        if verdict != VALID:
+            return verdict
+    return VALID
+
+
+cdef int check_message(Slice message, uint8_t type, int depth, Findings* findings) noexcept nogil:
+    """*depth* counts the lists and key-value lists around *message*; every way in carries it."""
+    cdef uint64_t tag
+    cdef uint32_t number
+    cdef uint8_t kind
+    cdef int verdict = VALID
+    cdef Slice text
+    if type == LIST or type == KEY_VALUE_LIST:
+        depth += 1
+        if depth > VALUE_DEPTH_MAX:
+            findings.at = message.at
+            return TOO_DEEP
+    while message.at < message.end:
+        findings.at = message.at
+        verdict = read_tag(&message, &tag)
+        if verdict != VALID:
+            return verdict
+        number = <uint32_t>(tag >> 3)
+        kind = schema[type][number] if number < FIELDS else 0
+        if (tag & 7) == LENGTH:
+            verdict = read_length(&message, &text)
+            if verdict == VALID:
+                verdict = check_length_field(kind, text, depth, findings)
+        elif (tag & 7) == START_GROUP:
+            verdict = pass_group(&message, number, depth)
+        elif (tag & 7) == END_GROUP:
+            verdict = BAD_GROUP
+        elif (tag & 7) > FIXED32:
+            verdict = BAD_TAG
+        else:
+            verdict = pass_scalar(&message, <uint32_t>(tag & 7))
+            if kind == STRING_INDEX and (tag & 7) == VARINT:
+                findings.string_indices += 1
+        if verdict != VALID:
+            return verdict
+    return VALID
+
+
+cdef Findings validate(Slice body, MessageType type) noexcept nogil:
+    """Whether *body* is one message of *type*, and what of it needs repair."""
+    cdef Findings findings
+    findings.at = body.at
+    findings.bad_texts = 0
+    findings.string_indices = 0
+    findings.verdict = <Verdict>check_message(body, <uint8_t>type, 0, &findings)
+    return findings
+
+
+cdef void put_repaired_text(Slice text, Buffer* out) noexcept nogil:
+    cdef uint8_t size
+    while text.at < text.end:
+        size = sequence_bytes(text.at, text.end)
+        if size:
+            put_bytes(out, text.at, size)
+            text.at += size
+        else:
+            put_bytes(out, b"\xef\xbf\xbd", 3)
+            text.at += ill_formed_bytes(text.at, text.end)
+
+
+cdef void repair_message(Slice message, uint8_t type, Buffer* out) noexcept nogil:
+    """Copies *message*, with its texts repaired; unknown groups are left out."""
+    cdef uint64_t tag
+    cdef uint8_t kind
+    cdef Slice text
+    cdef const uint8_t* start
+    cdef size_t head
+    while message.at < message.end:
+        start = message.at
+        read_tag(&message, &tag)
+        kind = schema[type][tag >> 3] if (tag >> 3) < FIELDS else 0
+        if (tag & 7) == LENGTH:
+            read_length(&message, &text)
+            if kind == 0 or kind >= PACKED_VARINT:
+                put_bytes(out, start, message.at - start)
+                continue
+            # The length is not known yet: five bytes hold any, as a padded varint.
+            put_varint(out, tag)
+            reserve(out, 5)
+            out.used += 5
+            head = out.used
+            if kind == TEXT:
+                put_repaired_text(text, out)
+            else:
+                repair_message(text, kind, out)
+            fill_length(out.data + head - 5, out.used - head)
+        elif (tag & 7) == START_GROUP:
+            pass_group(&message, <uint32_t>(tag >> 3), 0)
+        else:
+            pass_scalar(&message, <uint32_t>(tag & 7))
+            put_bytes(out, start, message.at - start)
+
+
+cdef inline void fill_length(uint8_t* at, size_t size) noexcept nogil:
+    cdef int position
+    for position in range(4):
+        at[position] = <uint8_t>((size >> (7 * position)) & 0x7F) | 0x80
+    at[4] = <uint8_t>(size >> 28)
+
+
+cdef void repair(Slice body, MessageType type, Buffer* out) noexcept nogil:
+    """A copy of a valid *body* in which every text is UTF-8 (U+FFFD for what is not)."""
+    out.used = 0
+    repair_message(body, <uint8_t>type, out)

@@ -1,0 +1,38 @@
+"""The compiled extensions; everything else about the package is in pyproject.toml."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SANITIZE = os.environ.get("TELEMETRYFLOW_SANITIZE", "")
+COMPILE = ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
+LINK = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+HARDENING = [] if SANITIZE else ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
+
+extensions = [
+    Extension(
+        f"ingest.codec.{source.stem}",
+        [str(source)],
+        language="c++",
+        extra_compile_args=["-std=c++17", "-fno-strict-aliasing", *COMPILE, *HARDENING],
+        extra_link_args=["-Wl,-z,relro,-z,now", *LINK],
+    )
+    for source in sorted(Path("ingest/codec").glob("*.pyx"))
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "nonecheck": False,
+        },
+    )
+)
