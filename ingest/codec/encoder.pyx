@@ -384,7 +384,7 @@ cdef class Encoder:
         cdef int table
         cdef int position
         cdef Dictionary* words
-        types = {name: type for table in self.names for name, type in TABLES[table]}
+        types = dict(column for name in self.names for column in TABLES[name])
         numbers: dict[str, int] = {}
         for name, type in types.items():
             for part in range(type.count("LowCardinality")):

@@ -64,27 +64,29 @@ cdef int put_item(
     if target.rows < encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
         encoding.tally.accepted += put_row(encoding, target, item, parent)
         return DONE
-    return put_near_limit(encoding, table, put_row, item, parent)
+    return put_near_limit(encoding, table, put_row, item, parent, bound)
 
 
 cdef int put_near_limit(
-    Encoding* encoding, int table, PutRow put_row, Slice item, void* parent
+    Encoding* encoding, int table, PutRow put_row, Slice item, void* parent, uint64_t bound
 ) noexcept nogil:
     """As `put_item`, where the row may pass a limit of the block."""
     cdef Table* target = &encoding.tables[table]
     cdef Tally before = encoding.tally
+    cdef uint64_t bytes_open = table_bytes(target)
     cdef int status
-    if encoding.began_empty:
-        mark_table(target)
-    elif target.rows >= encoding.rows_max or 2 * table_bytes(target) > encoding.bytes_max:
-        # It might still fit, but to close a block that is half full is cheaper than to find out.
+    if target.rows < encoding.rows_max and bytes_open + bound <= encoding.bytes_max:
+        encoding.bytes_bound[table] = bytes_open + bound
+        encoding.tally.accepted += put_row(encoding, target, item, parent)
+        return DONE
+    if not encoding.began_empty:
+        # It might still fit, but to close a block that is nearly full is cheaper than to find out.
         return BLOCK_FULL
+    mark_table(target)
     encoding.tally.accepted += put_row(encoding, target, item, parent)
     encoding.bytes_bound[table] = table_bytes(target)
     if target.rows <= encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
         return DONE
-    if not encoding.began_empty:
-        return BLOCK_FULL
     roll_back_table(target)
     encoding.tally = before
     if target.rows == 0 and encoding.words_are_fresh:
@@ -93,8 +95,7 @@ cdef int put_near_limit(
     status = encoding.renew(encoding, table)
     if status != DONE:
         return status
-    encoding.bytes_bound[table] = table_bytes(target)
-    return put_near_limit(encoding, table, put_row, item, parent)
+    return put_near_limit(encoding, table, put_row, item, parent, bound)
 
 
 cdef void begin_origin_again(Encoding* encoding) noexcept nogil:
