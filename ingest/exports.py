@@ -41,7 +41,7 @@ class Exporter(Protocol):
     budget: MemoryBudget
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
-        """Raise what `export` would raise for these credentials; no I/O, before any body is read."""
+        """Raise what `export` would, for these credentials; no I/O, before any body is read."""
 
     async def export(
         self, signal: Signal, credentials: Credentials, encoding: Encoding, body: bytes
