@@ -39,6 +39,9 @@ def check_of(signal: str) -> Callable[..., None]:
 
     def check(data: bytes, *, compare: bool) -> None:
         outcome = encode(Encoder, signal, data)
+        refused = "malformed" in outcome.answers or "full" in outcome.answers
+        if refused and outcome.blocks != blocks_of_accepted(signal, data, outcome.answers):
+            raise AssertionError(f"a refused request left a trace: {outcome.answers}")
         if compare:
             expected = encode(reference.Encoder, signal, data)
             if outcome != expected:
@@ -47,15 +50,20 @@ def check_of(signal: str) -> Callable[..., None]:
     return check
 
 
-def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:  # noqa: ANN401 - twins
-    """Encodes the input, checking what the encoder promises along the way."""
+def open_encoder(encoder_class: Any, signal: str, data: bytes) -> Any:  # noqa: ANN401 - twins
+    """An encoder with the options that the input chooses."""
     options = data[0] if data else 0
-    encoder = encoder_class(
+    return encoder_class(
         signal,
         retention_days=RETENTION_DAYS[options >> 4 & 1],
         block_bytes_max=BLOCK_BYTES_MAX[options >> 2 & 3],
         block_rows_max=BLOCK_ROWS_MAX[options & 3],
     )
+
+
+def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:  # noqa: ANN401 - twins
+    """Encodes the input, checking what the encoder promises along the way."""
+    encoder = open_encoder(encoder_class, signal, data)
     outcome = Outcome([], [])
     rows_open = 0
     for number, body in enumerate(requests_of(data)):
@@ -75,17 +83,17 @@ def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:  # noqa: AN
 
 def append(encoder: Any, body: bytes, tenant: str) -> object:  # noqa: ANN401 - either twin
     """What `append` answers, as plain values; a refused request must leave the encoder alone."""
-    before = (encoder.rows, encoder.bytes)
+    rows = encoder.rows
     try:
         appended: Appended = encoder.append(body, tenant=tenant, received_ns=RECEIVED_NS)
     except (Malformed, BlockFull) as error:
-        if (encoder.rows, encoder.bytes) != before:
-            raise AssertionError(f"{before} became {encoder.rows, encoder.bytes}") from error
+        if encoder.rows != rows:
+            raise AssertionError(f"{rows} rows became {encoder.rows}") from error
         if isinstance(error, BlockFull):
             raise
         return "malformed"
-    if encoder.rows - before[0] != appended.accepted:
-        raise AssertionError(f"{appended.accepted} accepted, {before[0]} to {encoder.rows} rows")
+    if encoder.rows - rows != appended.accepted:
+        raise AssertionError(f"{appended.accepted} accepted, {rows} to {encoder.rows} rows")
     if sum(span.rows for span in appended.spans) != appended.accepted:
         raise AssertionError(f"{appended.accepted} accepted, spans {appended.spans}")
     return (
@@ -94,6 +102,22 @@ def append(encoder: Any, body: bytes, tenant: str) -> object:  # noqa: ANN401 - 
         sorted(appended.warnings.items()),
         tuple(tuple(span) for span in appended.spans),
     )
+
+
+def blocks_of_accepted(signal: str, data: bytes, answers: list[object]) -> list[tuple[object, ...]]:
+    """The blocks of an encoder that never sees the requests which another one refused."""
+    encoder = open_encoder(Encoder, signal, data)
+    outcome = Outcome([], [])
+    requests = enumerate(requests_of(data))
+    for answer in answers:
+        if answer == "full":
+            close(encoder, encoder.rows, outcome)
+            continue
+        number, body = next(requests)
+        if answer != "malformed":
+            append(encoder, body, TENANTS[number % len(TENANTS)])
+    close(encoder, encoder.rows, outcome)
+    return outcome.blocks
 
 
 def close(encoder: Any, rows_open: int, outcome: Outcome) -> None:  # noqa: ANN401 - either twin
