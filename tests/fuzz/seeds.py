@@ -121,7 +121,7 @@ def requests_of(signal: str) -> Iterator[tuple[str, Any]]:
     yield "ids-empty", changed(signal, example, identity=lambda _: b"")
 
 
-def changed(signal: str, example: Any, *, time_ns: int | None = None, identity: Any = None) -> Any:  # noqa: ANN401 - generated classes
+def changed(signal: str, example: Any, *, time_ns: int | None = None, identity: Any = None) -> Any:
     """A copy of the request whose times or ids are others, wherever they stand."""
     request = REQUEST_OF_SIGNAL[signal]()
     request.CopyFrom(example)

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest.codec.results import Malformed
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from ingest.codec.json import to_protobuf
+from ingest.codec.results import Malformed
 from tests.unit.ingest.codec.otlp_json import REQUEST_OF_SIGNAL
 
 DATA = Path(__file__).parent / "data"
@@ -24,7 +24,7 @@ HISTOGRAM = (
 )
 
 
-def mapped(signal: str, text: str | bytes) -> Any:  # noqa: ANN401 - generated classes
+def mapped(signal: str, text: str | bytes) -> Any:
     body = text.encode() if isinstance(text, str) else text
     return REQUEST_OF_SIGNAL[signal].FromString(to_protobuf(signal, body))
 
@@ -45,7 +45,7 @@ def value(text: str) -> AnyValue:
     return log('{"body":%s}' % text).body
 
 
-def metric(text: str) -> Any:  # noqa: ANN401 - generated classes
+def metric(text: str) -> Any:
     return mapped("metrics", text).resource_metrics[0].scope_metrics[0].metrics[0]
 
 

@@ -114,7 +114,7 @@ def to_json(message: Message, *, numbers_as_strings: bool, unknown: bool = False
         text = repr(value)
         return json.dumps(text) if numbers_as_strings or wide else text
 
-    def scalar(field: FieldDescriptor, value: Any) -> str:  # noqa: ANN401 - whatever the field has
+    def scalar(field: FieldDescriptor, value: Any) -> str:
         if field.type == _F.TYPE_BYTES:
             return json.dumps(
                 value.hex() if field.name in IDS else base64.b64encode(value).decode()
@@ -129,7 +129,7 @@ def to_json(message: Message, *, numbers_as_strings: bool, unknown: bool = False
 def _object(
     message: Message, scalar: Callable[[FieldDescriptor, Any], str], *, unknown: bool
 ) -> str:
-    def one(field: FieldDescriptor, value: Any) -> str:  # noqa: ANN401 - whatever the field has
+    def one(field: FieldDescriptor, value: Any) -> str:
         if field.message_type is None:
             return scalar(field, value)
         return _object(value, scalar, unknown=unknown)

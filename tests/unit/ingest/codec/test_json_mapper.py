@@ -38,7 +38,7 @@ def test_C080_an_example_in_json_says_what_its_protobuf_twin_says(signal: str, s
     assert mapped(signal, (DATA / f"{signal}{suffix}.json").read_bytes()) == twin
 
 
-def _described(root: Any) -> dict[str, list[FieldDescriptor]]:  # noqa: ANN401 - a descriptor
+def _described(root: Any) -> dict[str, list[FieldDescriptor]]:
     """The fields of every message that a request can hold, by the name of the message."""
     found: dict[str, list[FieldDescriptor]] = {}
     left = [root]
