@@ -1,0 +1,228 @@
+"""The product as a user runs it: real processes on one machine, that tests can kill."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from shared.faults import CRASH_VARIABLE
+
+ROOT: Final = Path(__file__).parents[2]
+COMMAND: Final = (sys.executable, "-c", "from control.cli import main; raise SystemExit(main())")
+START_SECONDS_MAX: Final = 40
+STOP_SECONDS_MAX: Final = 20
+STORED_SECONDS_MAX: Final = 30
+POLL_SECONDS: Final = 0.05
+OUTPUT_CHARACTERS_MAX: Final = 4_000
+
+Row = dict[str, Any]
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct ports of the loopback interface that nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def wait_for(what: str, holds: Callable[[], bool], seconds_max: float) -> None:
+    """Returns as soon as *holds* does; AssertionError when it does not in time."""
+    deadline = time.monotonic() + seconds_max
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds_max} s")
+        time.sleep(POLL_SECONDS)
+
+
+def accepts_connections(port: int) -> bool:
+    """Whether something listens on that port of the loopback interface."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Product:
+    """ClickHouse, gateway and writer of one data folder, on ports of their own.
+
+    A context manager: nothing that it started outlives it.
+    """
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        clickhouse, grpc, http, gateway_metrics, writer_metrics = free_ports(5)
+        self.grpc_port = grpc
+        self.http_port = http
+        self._clickhouse_port = clickhouse
+        self._output_dir = data_dir / "output"
+        self._output_dir.mkdir(parents=True)
+        self._settings = {
+            "TELEMETRYFLOW_ENV": "test",
+            "TELEMETRYFLOW_DATA_DIR": str(data_dir / "data"),
+            "CLICKHOUSE_PORT": str(clickhouse),
+            "INGEST_GRPC_PORT": str(grpc),
+            "INGEST_HTTP_PORT": str(http),
+            "INGEST_METRICS_PORT": str(gateway_metrics),
+            "WRITER_METRICS_PORT": str(writer_metrics),
+            "WRITER_BATCH_WAIT_MS": "100",
+            **(settings or {}),
+        }
+        self._ready: dict[str, Callable[[], bool]] = {
+            "clickhouse": self._clickhouse_answers,
+            "ingest": lambda: accepts_connections(grpc) and accepts_connections(http),
+            "writer": lambda: accepts_connections(writer_metrics),
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start("clickhouse")
+            self._run("migrate")
+            self.start("ingest")
+            self.start("writer")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every process that still runs, the readers of ClickHouse first."""
+        for name in ("ingest", "writer", "clickhouse"):
+            process = self._processes.pop(name, None)
+            if process is not None:
+                _end(process)
+
+    def start(self, name: str, *, crash_at: str = "") -> None:
+        """Starts `clickhouse`, `ingest` or `writer` and waits until it serves.
+
+        With *crash_at*, a crash point of `shared.faults`, it may be gone again at once.
+        """
+        env = {**_plain_environment(), **self._settings}
+        if crash_at:
+            env[CRASH_VARIABLE] = crash_at
+        with (self._output_dir / f"{name}.txt").open("ab") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [*COMMAND, name], cwd=ROOT, env=env, stdout=output, stderr=output
+            )
+        self._processes[name] = process
+        ready = self._ready[name]
+        wait_for(
+            f"start of {name}", lambda: process.poll() is not None or ready(), START_SECONDS_MAX
+        )
+        if process.returncode is not None and not (crash_at and process.returncode == -9):
+            raise AssertionError(f"{name} ended: {self.output_of(name)}")
+
+    def kill(self, name: str) -> None:
+        """Ends a process as a power cut would."""
+        process = self._processes[name]
+        process.send_signal(signal.SIGKILL)
+        process.wait(STOP_SECONDS_MAX)
+
+    def stop(self, name: str) -> int:
+        """Asks a process to end and returns its exit code."""
+        process = self._processes[name]
+        process.terminate()
+        return process.wait(STOP_SECONDS_MAX)
+
+    def has_ended(self, name: str) -> bool:
+        """Whether a process that was started is gone."""
+        return self._processes[name].poll() is not None
+
+    def wait_until_ended(self, name: str) -> None:
+        """Returns when a process with a crash point has reached it."""
+        wait_for(f"crash of {name}", lambda: self.has_ended(name), STORED_SECONDS_MAX)
+
+    def output_of(self, name: str) -> str:
+        """The end of what a process printed."""
+        text = (self._output_dir / f"{name}.txt").read_text(errors="replace")
+        return text[-OUTPUT_CHARACTERS_MAX:]
+
+    def rows(self, sql: str, **parameters: str) -> list[Row]:
+        """The rows that a query gives; `{name:String}` in it stands for a parameter."""
+        query = {"database": "telemetry", "default_format": "JSONEachRow"}
+        query |= {f"param_{name}": text for name, text in parameters.items()}
+        answer = self._ask(f"/?{urllib.parse.urlencode(query)}", sql.encode())
+        return [json.loads(line) for line in answer.splitlines()]
+
+    def wait_for_rows(self, count: int, sql: str, **parameters: str) -> list[Row]:
+        """The rows of a query as soon as there are *count* of them or more."""
+        rows: list[Row] = []
+
+        def arrived() -> bool:
+            rows[:] = self.rows(sql, **parameters)
+            return len(rows) >= count
+
+        try:
+            wait_for(f"{count} rows of {sql}", arrived, STORED_SECONDS_MAX)
+        except AssertionError as error:
+            outputs = "\n".join(self.output_of(name) for name in self._processes)
+            raise AssertionError(f"{error}: {len(rows)} came\n{outputs}") from None
+        return rows
+
+    def _run(self, command: str) -> None:
+        done = subprocess.run(  # noqa: S603 - our own command
+            [*COMMAND, command],
+            cwd=ROOT,
+            env={**_plain_environment(), **self._settings},
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS_MAX,
+            check=False,
+        )
+        if done.returncode:
+            raise AssertionError(f"{command} failed: {done.stdout}{done.stderr}")
+
+    def _clickhouse_answers(self) -> bool:
+        try:
+            return self._ask("/?query=SELECT%201", None) == b"1\n"
+        except OSError:
+            return False
+
+    def _ask(self, path: str, body: bytes | None) -> bytes:
+        url = f"http://127.0.0.1:{self._clickhouse_port}{path}"
+        try:
+            with urllib.request.urlopen(url, data=body, timeout=20) as answer:
+                content: bytes = answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise AssertionError(f"{path}: {error.read()[:1_000]!r}") from None
+        return content
+
+
+def _plain_environment() -> dict[str, str]:
+    """The environment without settings of the person who runs the tests."""
+    names = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(STOP_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_SECONDS_MAX)

@@ -1,0 +1,245 @@
+"""What users send with, against real processes: every row that arrives is compared."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.processes import ROOT, Product, Row, accepts_connections, free_ports, wait_for
+
+SENDERS: Final = ROOT / "tests" / "e2e" / "senders"
+ITEMS: Final = json.loads((SENDERS / "items.json").read_text())
+NODE_SENDER: Final = SENDERS / "node_sdk"
+SEND_SECONDS_MAX: Final = 60
+INSTALL_SECONDS_MAX: Final = 300
+NO_PARENT: Final = "0" * 16
+
+SPANS_SQL: Final = """
+    SELECT lower(hex(TraceId)) AS traceId, lower(hex(SpanId)) AS spanId,
+        lower(hex(ParentSpanId)) AS parentSpanId, SpanName AS name, SpanKind AS kind,
+        toString(toUnixTimestamp64Nano(Timestamp)) AS startNs, toString(Duration) AS durationNs,
+        SpanAttributes AS attributes, ResourceAttributes AS resource,
+        StatusCode AS status, StatusMessage AS message,
+        ScopeName AS scope, ScopeVersion AS scopeVersion, ScopeSchemaUrl AS schemaUrl,
+        Events.Name AS events, Events.Attributes AS eventAttributes,
+        Links.TraceId AS linkTraces, Links.SpanId AS linkSpans, Links.Attributes AS linkAttributes
+    FROM tf_traces WHERE ServiceName = {service:String}
+"""
+LOGS_SQL: Final = """
+    SELECT toString(toUnixTimestamp64Nano(Timestamp)) AS timeNs, Body AS body,
+        SeverityText AS severity, SeverityNumber AS number, EventName AS event,
+        LogAttributes AS attributes, ResourceAttributes AS resource, ScopeName AS scope
+    FROM tf_logs WHERE ServiceName = {service:String}
+"""
+# Points are cumulative and sent twice, by flush and by shutdown: the times tell them apart.
+METRICS_SQL: Final = """
+    SELECT MetricName AS name, any(round(value, 6)) AS value, any(more) AS more,
+        any(Attributes) AS attributes, any(ResourceAttributes) AS resource,
+        count() = uniqExact(TimeUnix) AS areDistinct, uniqExact(value) AS values
+    FROM (
+        SELECT *, Value AS value, toString(IsMonotonic) AS more FROM tf_metrics_sum
+        UNION ALL SELECT *, Value AS value, '' AS more FROM tf_metrics_gauge
+        UNION ALL SELECT *, Sum AS value, toString(Count) AS more FROM tf_metrics_histogram
+        UNION ALL SELECT *, Sum AS value, toString(Count) AS more
+            FROM tf_metrics_exponential_histogram
+    )
+    WHERE ServiceName = {service:String} GROUP BY MetricName ORDER BY MetricName
+"""
+METRICS: Final = {
+    "check.latency": (321, "3"),
+    "check.pending": (-2, "false"),
+    "check.requests": (5, "true"),
+    "check.size": (321, "3"),
+    "check.temperature": (36.6, ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One way to send: a program, a protocol and a compression."""
+
+    program: str
+    protocol: str
+    compression: str
+
+    def __str__(self) -> str:
+        return f"{self.program}-{self.protocol}-{self.compression}"
+
+    def send(self, service: str, *, grpc_port: int, http_port: int) -> dict[str, list[Row]]:
+        """Sends as *service* and returns what it sent."""
+        port = grpc_port if self.protocol == "grpc" else http_port
+        env = {
+            "PATH": os.environ["PATH"],
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_COMPRESSION": self.compression,
+        }
+        done = subprocess.run(  # noqa: S603 - our own programs
+            [*_command_of(self.program), self.protocol, service],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=SEND_SECONDS_MAX,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        # An SDK tells of a refused export on its log only.
+        assert not done.stderr, done.stderr
+        sent: dict[str, list[Row]] = json.loads(done.stdout)
+        return sent
+
+
+SENDERS_OF_SDKS: Final = [
+    Sender(program, protocol, compression)
+    for program in ("python", "node")
+    for protocol in ("grpc", "http", "json")
+    for compression in ("none", "gzip")
+]
+
+
+def _command_of(program: str) -> list[str]:
+    if program == "python":
+        return [sys.executable, str(SENDERS / "python_sdk.py")]
+    node = shutil.which("node")
+    assert node is not None, "node is needed for the tests of the JavaScript SDK"
+    return [node, str(NODE_SENDER / "send.mjs")]
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    with Product(tmp_path_factory.mktemp("sdks")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _node_packages() -> None:
+    """The packages of the JavaScript SDK, as their lock file has them."""
+    if (NODE_SENDER / "node_modules" / ".package-lock.json").exists():
+        return
+    npm = shutil.which("npm")
+    assert npm is not None, "npm is needed for the tests of the JavaScript SDK"
+    subprocess.run(  # noqa: S603 - a fixed command
+        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=NODE_SENDER,
+        check=True,
+        capture_output=True,
+        timeout=INSTALL_SECONDS_MAX,
+    )
+
+
+def without_service(resource: dict[str, str], service: str) -> dict[str, str]:
+    """A resource less its name, which must be *service*."""
+    assert resource["service.name"] == service
+    return {key: text for key, text in resource.items() if key != "service.name"}
+
+
+def check_spans(rows: list[Row], sent: list[Row], service: str) -> None:
+    expected = {span["spanId"]: span for span in sent}
+    assert len(rows) == len(expected)
+    for row in rows:
+        span = expected.pop(row["spanId"])
+        assert {name: row[name] for name in span} == span
+        assert without_service(row["resource"], service) == ITEMS["resource"]
+        assert (row["scope"], row["scopeVersion"]) == ("sdk.check", "0.9")
+        assert row["schemaUrl"] == "https://example.org/1.0"
+        if span["parentSpanId"] == NO_PARENT:
+            assert row["attributes"] == ITEMS["stored"]
+            assert (row["status"], row["message"]) == ("Unset", "")
+            assert row["events"] == ["halfway"]
+            assert row["eventAttributes"] == [{"step": span["name"].split()[1]}]
+        else:
+            assert (row["status"], row["message"]) == ("Error", "no answer")
+            assert row["linkTraces"] == [span["traceId"]]
+            assert row["linkSpans"] == [span["parentSpanId"]]
+            assert row["linkAttributes"] == [{"why": "follows"}]
+
+
+def check_logs(rows: list[Row], sent: list[Row], service: str) -> None:
+    expected = {record["timeNs"]: record for record in sent}
+    assert len(rows) == len(expected)
+    for row in rows:
+        record = expected.pop(row["timeNs"])
+        assert {name: row[name] for name in record} == record
+        assert row["event"] == "checked"
+        assert row["attributes"] == ITEMS["stored"]
+        assert without_service(row["resource"], service) == ITEMS["resource"]
+        assert row["scope"] == "sdk.check"
+
+
+def check_metrics(rows: list[Row], service: str) -> None:
+    assert {row["name"]: (row["value"], row["more"]) for row in rows} == METRICS
+    for row in rows:
+        assert row["attributes"] == ITEMS["stored"]
+        assert without_service(row["resource"], service) == ITEMS["resource"]
+        assert row["areDistinct"]
+        assert int(row["values"]) == 1
+
+
+def check_everything(product: Product, sent: dict[str, list[Row]], service: str) -> None:
+    """That all which was sent is stored, once and as it was."""
+    spans = product.wait_for_rows(len(sent["spans"]), SPANS_SQL, service=service)
+    check_spans(spans, sent["spans"], service)
+    logs = product.wait_for_rows(len(sent["logs"]), LOGS_SQL, service=service)
+    check_logs(logs, sent["logs"], service)
+    check_metrics(product.wait_for_rows(len(METRICS), METRICS_SQL, service=service), service)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("sender", SENDERS_OF_SDKS, ids=str)
+def test_what_an_sdk_sends_is_stored_row_by_row(product: Product, sender: Sender) -> None:
+    service = f"sdk-{sender}"
+    sent = sender.send(service, grpc_port=product.grpc_port, http_port=product.http_port)
+    check_everything(product, sent, service)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_what_an_agent_forwards_is_stored_row_by_row(
+    product: Product, protocol: str, tmp_path: Path
+) -> None:
+    service = f"agent-{protocol}"
+    with agent(product, protocol, tmp_path / "output.txt") as (grpc_port, http_port):
+        sender = Sender("python", protocol, "gzip")
+        sent = sender.send(service, grpc_port=grpc_port, http_port=http_port)
+        check_everything(product, sent, service)
+
+
+@contextmanager
+def agent(product: Product, protocol: str, output: Path) -> Iterator[tuple[int, int]]:
+    """A Rotel agent that forwards to the product; gives its ports for gRPC and HTTP."""
+    grpc_port, http_port = free_ports(2)
+    target = product.grpc_port if protocol == "grpc" else product.http_port
+    arguments: dict[str, Any] = {
+        "--otlp-grpc-endpoint": f"127.0.0.1:{grpc_port}",
+        "--otlp-http-endpoint": f"127.0.0.1:{http_port}",
+        "--exporter": "otlp",
+        "--otlp-exporter-endpoint": f"http://127.0.0.1:{target}",
+        "--otlp-exporter-protocol": protocol,
+        "--otlp-exporter-compression": "gzip",
+        "--batch-timeout": "100ms",
+    }
+    program = str(files("rotel") / "rotel-agent")
+    flat = [part for argument in arguments.items() for part in argument]
+    with output.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603 - the agent's own program
+            [program, "start", *flat], stdout=file, stderr=file, env={"PATH": os.environ["PATH"]}
+        )
+    try:
+        wait_for(
+            "start of the agent",
+            lambda: accepts_connections(grpc_port) and accepts_connections(http_port),
+            SEND_SECONDS_MAX,
+        )
+        yield grpc_port, http_port
+    finally:
+        process.terminate()
+        process.wait(SEND_SECONDS_MAX)
