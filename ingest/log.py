@@ -79,7 +79,7 @@ class TelemetryLog(Protocol):
         """Appends all of *records*, contiguously and in order, or none of them."""
         ...
 
-    async def read(  # noqa: PLR0913 - all behind the offset go by name
+    async def read(
         self,
         topic: str,
         partition: int,

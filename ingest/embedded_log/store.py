@@ -1,0 +1,475 @@
+"""One SQLite connection to one generation of the log: every statement of the embedded log is here.
+
+Synchronous and for one thread. Driver errors leave as Damaged or Unavailable, never as they are.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import close as close_descriptor
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from ingest.embedded_log.files import OFFSETS_AHEAD, LaneOffsets, LogFiles, sync_folder
+from ingest.embedded_log.layout import (
+    OFFSET_MASK,
+    PAGE_BYTES,
+    SCHEMA,
+    CommitRow,
+    Damaged,
+    LaneRow,
+    RecordRow,
+    record_id,
+    translated,
+    unpack_headers,
+)
+from ingest.embedded_log.wal import scan_wal
+from ingest.log import Backlog, Committed, Record, Totals
+from shared.errors import Invalid
+from shared.faults import crash_point
+
+# What a -wal file is cut back to once it was copied into the database.
+WAL_BYTES_KEPT: Final = 64 * 2**20
+CACHE_BYTES: Final = 8 * 2**20
+# Writers exclude each other by the lock file, so SQLite's own lock is only ever held for moments.
+_BUSY_SECONDS: Final = 2.0
+DAMAGED_RECORDS_MAX: Final = 1_000
+
+INSERT_RECORD: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+
+class NewRecord(NamedTuple):
+    """A record to append: packed headers, the rows that it counts for, and its value."""
+
+    headers: bytes
+    rows: int
+    value: bytes
+
+
+class Read(NamedTuple):
+    """What a read found: good records, row ids of damaged ones, and where to go on."""
+
+    records: list[Record]
+    damaged: list[int]
+    next_offset: int
+
+
+class Store:
+    """An open generation of the log. Made by `Store.open`, inside the lock of *files*."""
+
+    def __init__(self, database: sqlite3.Connection, files: LogFiles, users: int) -> None:
+        self.database = database
+        self.stamp = files.stamp()
+        self._files = files
+        self._users = users
+        self._offsets = files.read_offsets()
+        self._lanes: dict[tuple[str, int], int] = {}
+        self._partitions: dict[str, int] = {}
+        self.identity = ""
+
+    @classmethod
+    def open(cls, files: LogFiles) -> "Store":
+        """Opens the generation in use, or makes the first one. Raises Damaged, Unavailable."""
+        if files.generation() == 0:
+            make_database(files, files.database(1))
+        files.settle()
+        generation = files.generation()
+        users, alone = files.use(generation)
+        path = files.database(generation)
+        found = scan_wal(Path(f"{path}-wal")) if alone else None
+        try:
+            if found is not None and not found.header_holds:
+                raise Damaged("the header of the write-ahead log does not check")
+            store = cls(connect(path), files, users)
+        except BaseException:
+            close_descriptor(users)
+            raise
+        store._prepare(found.frames_committed if found else 0)
+        return store
+
+    def _prepare(self, frames_min: int) -> None:
+        try:
+            with driver_errors():
+                # Beginning to read makes SQLite recover the WAL; it then tells how far it got.
+                self.identity = self._about("identity")
+                _, frames, _ = self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                if frames < frames_min:
+                    raise Damaged(f"write-ahead log of {frames_min} frames breaks off at {frames}")
+                self._load_lanes()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file; safe on a damaged one."""
+        self.database.close()
+        close_descriptor(self._users)
+
+    def current(self) -> bool:
+        """Whether this is still the generation in use."""
+        return self.stamp == self._files.stamp()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, durable when it ends; inside the lock of the files."""
+        with driver_errors():
+            self.database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                crash_point("log.before_commit")
+                self.database.execute("COMMIT")
+            except BaseException:
+                if self.database.in_transaction:
+                    self.database.execute("ROLLBACK")
+                self._lanes.clear()
+                self._partitions.clear()
+                raise
+        crash_point("log.after_commit")
+
+    # --- topics and lanes ----------------------------------------------------------------------
+
+    def add_topics(self, partitions: Mapping[str, int]) -> None:
+        """Makes the topics that do not exist yet; inside a transaction."""
+        for topic, count in partitions.items():
+            if not self.partitions(topic):
+                self._add_topic(topic, count)
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions, 0 for a topic that does not exist."""
+        if topic not in self._partitions:
+            self._load_lanes()
+        return self._partitions.get(topic, 0)
+
+    def lane(self, topic: str, partition: int) -> int | None:
+        """The lane of a partition; None if the topic does not exist. Raises Invalid."""
+        count = self.partitions(topic)
+        if not 0 <= partition < max(count, 1):
+            raise Invalid(f"topic {topic} has {count} partitions, there is no {partition}")
+        return self._lanes.get((topic, partition))
+
+    def _load_lanes(self) -> None:
+        with driver_errors():
+            lanes = self.lane_rows()
+        self._lanes = {(lane.topic, lane.partition): lane.lane for lane in lanes}
+        self._partitions = {lane.topic: lane.partitions for lane in lanes}
+
+    def lane_rows(self) -> list[LaneRow]:
+        """Every lane. Raises Damaged if one does not check."""
+        lanes = [LaneRow(*row) for row in self.database.execute("SELECT * FROM lanes")]
+        if not all(lane.checked() for lane in lanes):
+            raise Damaged("a row of lanes does not check")
+        return lanes
+
+    def _lane_row(self, lane: int) -> LaneRow:
+        found = self.database.execute("SELECT * FROM lanes WHERE lane = ?", (lane,)).fetchone()
+        row = LaneRow(*found) if found else None
+        if row is None or not row.checked():
+            raise Damaged(f"lane {lane} is missing or does not check")
+        return row
+
+    def _add_topic(self, topic: str, count: int) -> None:
+        first = self.database.execute("SELECT coalesce(max(lane), 0) + 1 FROM lanes").fetchone()[0]
+        for partition in range(count):
+            lane = LaneRow(first + partition, topic, partition, count, 0, 0, 0, 0)
+            self._reserve_offsets(lane)
+            put_lane(self.database, lane)
+        self._load_lanes()
+
+    def _reserve_offsets(self, lane: LaneRow) -> None:
+        known = self._offsets.get(lane.lane)
+        if known is not None and known.topic == lane.topic and lane.next_offset <= known.unused:
+            return
+        self._offsets = self._files.read_offsets()
+        unused = lane.next_offset + OFFSETS_AHEAD
+        self._offsets[lane.lane] = LaneOffsets(*lane[:4], unused=unused)
+        self._files.write_offsets(self._offsets)
+
+    # --- appending and committing --------------------------------------------------------------
+
+    def append(
+        self, topic: str, partition: int, records: Sequence[NewRecord], now_ms: int
+    ) -> list[int]:
+        """Appends within a transaction; the offsets are final once that has ended."""
+        self.add_topics({topic: 1})
+        number = self.lane(topic, partition)
+        if number is None:
+            raise Damaged(f"topic {topic} lost its partition {partition}")
+        lane = self._lane_row(number)
+        first = lane.next_offset
+        for record in records:
+            lane = self._append_one(lane, record, now_ms)
+        self._reserve_offsets(lane)
+        put_lane(self.database, lane)
+        return list(range(first, lane.next_offset))
+
+    def _append_one(self, lane: LaneRow, record: NewRecord, now_ms: int) -> LaneRow:
+        identifier = record_id(lane.lane, lane.next_offset)
+        row = RecordRow(
+            identifier, now_ms, record.rows, *lane[5:8], 0, record.headers, record.value
+        )
+        self.database.execute(INSERT_RECORD, row._replace(checksum=row.signed()))
+        return lane._replace(
+            next_offset=lane.next_offset + 1,
+            records=lane.records + 1,
+            rows=lane.rows + record.rows,
+            bytes=lane.bytes + len(record.value),
+        )
+
+    def commit(self, group: str, place: tuple[str, int], offset: int, metadata: str) -> None:
+        """Notes where *group* will go on in a (topic, partition); within a transaction."""
+        topic, partition = place
+        self.add_topics({topic: 1})
+        lane = self.lane(topic, partition)
+        if lane is None:
+            raise Damaged(f"topic {topic} lost its partition {partition}")
+        last = self._commit_row(group, lane)
+        sequence = last.sequence + 1 if last else 1
+        put_commit(self.database, CommitRow(0, group, lane, offset, metadata, sequence))
+
+    def set_aside(self, identifier: int, now_ms: int) -> bool:
+        """Moves a damaged record out of the way; within a transaction. False: it was not there."""
+        where = "FROM records WHERE id = ?"
+        self.database.execute(
+            "INSERT INTO damaged (found_ms, record_id, time_ms, headers, value) "
+            f"SELECT ?, id, time_ms, headers, value {where}",
+            (now_ms, identifier),
+        )
+        moved = self.database.execute("DELETE FROM records WHERE id = ?", (identifier,)).rowcount
+        self.database.execute(
+            "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?",
+            (DAMAGED_RECORDS_MAX,),
+        )
+        return moved > 0
+
+    def checkpoint(self) -> None:
+        """Copies what the WAL holds into the database, as far as nobody reads it."""
+        with driver_errors():
+            self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def read(
+        self, place: tuple[str, int], from_offset: int, records_max: int, bytes_max: int
+    ) -> Read:
+        """Records of a (topic, partition) from an offset on, within both limits."""
+        lane = self.lane(*place)
+        if lane is None:
+            return Read([], [], from_offset)
+        with driver_errors():
+            last = self._last_within(lane, from_offset, records_max, bytes_max)
+            if last is None:
+                return Read([], [], from_offset)
+            low = record_id(lane, max(from_offset, 0))
+            found = self.database.execute(
+                "SELECT * FROM records WHERE id BETWEEN ? AND ? ORDER BY id", (low, last)
+            )
+            read = Read([], [], (last & OFFSET_MASK) + 1)
+            for row in map(RecordRow._make, found):
+                if row.checked():
+                    read.records.append(_record(place, row))
+                else:
+                    read.damaged.append(row.id)
+            return read
+
+    def _last_within(
+        self, lane: int, from_offset: int, records_max: int, bytes_max: int
+    ) -> int | None:
+        low = record_id(lane, min(max(from_offset, 0), OFFSET_MASK))
+        sizes = self.database.execute(
+            "SELECT id, length(value) FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (low, record_id(lane + 1, 0), records_max),
+        )
+        last = None
+        size = 0
+        for identifier, value_bytes in sizes:
+            size += value_bytes
+            if last is not None and size > bytes_max:
+                break
+            last = identifier
+        return last
+
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """First retained and next offset."""
+        lane = self.lane(topic, partition)
+        if lane is None:
+            return 0, 0
+        with driver_errors():
+            after = self._lane_row(lane).next_offset
+            first = self.first_record(lane, 0)
+        return (first.id & OFFSET_MASK if first else after), after
+
+    def first_record(self, lane: int, from_offset: int) -> RecordRow | None:
+        """The first record at or behind an offset, without its headers and value."""
+        found = self.database.execute(
+            "SELECT id, time_ms, rows, records_before, rows_before, bytes_before, 0, x'', x'' "
+            "FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
+            (record_id(lane, from_offset), record_id(lane + 1, 0)),
+        ).fetchone()
+        return RecordRow(*found) if found else None
+
+    def committed(self, group: str, topic: str, partition: int) -> Committed | None:
+        """What *group* committed last."""
+        lane = self.lane(topic, partition)
+        if lane is None:
+            return None
+        with driver_errors():
+            row = self._commit_row(group, lane)
+        return Committed(row.next_offset, row.metadata) if row else None
+
+    def _commit_row(self, group: str, lane: int) -> CommitRow | None:
+        found = self.database.execute(
+            "SELECT * FROM commits WHERE reader = ? AND lane = ?", (group, lane)
+        ).fetchone()
+        if found is None:
+            return None
+        row = CommitRow(*found)
+        if not row.checked():
+            raise Damaged(f"the commit of {group} on lane {lane} does not check")
+        return row
+
+    def totals(self, topic: str, partition: int) -> Totals:
+        """Everything ever appended to a partition."""
+        lane = self.lane(topic, partition)
+        if lane is None:
+            return Totals(0, 0, 0)
+        with driver_errors():
+            row = self._lane_row(lane)
+        return Totals(row.records, row.rows, row.bytes)
+
+    def backlog(self, group: str, topic: str, now_ms: int) -> Backlog:
+        """What *group* has not committed of *topic*; costs two look-ups per partition."""
+        records = rows = size = 0
+        oldest_ms = now_ms
+        for partition in range(self.partitions(topic)):
+            commit = self.committed(group, topic, partition)
+            lane = self._lanes[topic, partition]
+            with driver_errors():
+                first = self.first_record(lane, commit.offset if commit else 0)
+                totals = self._lane_row(lane)
+            if first is not None:
+                records += totals.records - first.records_before
+                rows += totals.rows - first.rows_before
+                size += totals.bytes - first.bytes_before
+                oldest_ms = min(oldest_ms, first.time_ms)
+        return Backlog(records, rows, size, (now_ms - oldest_ms) / 1_000)
+
+    def version(self) -> bytes:
+        """Another one whenever some other connection has changed the log."""
+        with driver_errors():
+            changes = self.database.execute("PRAGMA data_version").fetchone()[0]
+        return b"%s:%d" % (self.stamp, changes)
+
+    def bytes_used(self) -> int:
+        """Bytes of the pages that hold something; free pages are used again before others."""
+        with driver_errors():
+            pages = self.database.execute("PRAGMA page_count").fetchone()[0]
+            free = self.database.execute("PRAGMA freelist_count").fetchone()[0]
+        return int(pages - free) * PAGE_BYTES
+
+    def _about(self, key: str) -> str:
+        found = self.database.execute("SELECT value FROM about WHERE key = ?", (key,)).fetchone()
+        if found is None:
+            raise Damaged(f"the log does not know its {key}")
+        return str(found[0])
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Turns driver errors into Damaged or Unavailable."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error) from error
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens a database that exists. Raises Damaged or Unavailable."""
+    with driver_errors():
+        database = sqlite3.connect(
+            f"file:{quote(str(path))}?mode=rw",
+            uri=True,
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA wal_autocheckpoint = 0")
+            database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+            database.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+
+def make_database(files: LogFiles, path: Path) -> None:
+    """Makes an empty generation, whose offsets begin where none was ever given out."""
+    draft = draft_database(path)
+    try:
+        with driver_errors():
+            for known in files.read_offsets().values():
+                lane = LaneRow(
+                    known.lane, known.topic, known.partition, known.partitions, 0, 0, 0, 0
+                )
+                put_lane(draft, lane._replace(next_offset=known.unused))
+    finally:
+        draft.close()
+    publish_database(path)
+
+
+def draft_database(path: Path) -> sqlite3.Connection:
+    """Makes the tables in a draft beside *path*, to be filled, closed and published."""
+    draft = _draft_path(path)
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{draft}{ending}").unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    database = connect(draft)
+    with driver_errors():
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(SCHEMA)
+        identity = ("identity", secrets.token_hex(8))
+        database.execute("INSERT INTO about VALUES (?, ?)", identity)
+    return database
+
+
+def publish_database(path: Path) -> None:
+    """Gives a closed draft its name, durably."""
+    _draft_path(path).replace(path)
+    sync_folder(path.parent)
+
+
+def _draft_path(path: Path) -> Path:
+    return Path(f"{path}.new")
+
+
+def put_lane(database: sqlite3.Connection, lane: LaneRow) -> None:
+    """Writes a lane, new or not."""
+    database.execute(
+        "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lane) DO UPDATE SET "
+        "next_offset = excluded.next_offset, records = excluded.records, rows = excluded.rows, "
+        "bytes = excluded.bytes, checksum = excluded.checksum",
+        lane.signed(),
+    )
+
+
+def put_commit(database: sqlite3.Connection, commit: CommitRow) -> None:
+    """Writes a commit over the one of the same reader and lane; its id is given anew."""
+    found = database.execute(
+        "SELECT id FROM commits WHERE reader = ? AND lane = ?", (commit.reader, commit.lane)
+    ).fetchone()
+    if found is None:
+        found = database.execute("SELECT coalesce(max(id), 0) + 1 FROM commits").fetchone()
+    database.execute(
+        "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?)",
+        commit._replace(id=found[0]).signed(),
+    )
+
+
+def _record(place: tuple[str, int], row: RecordRow) -> Record:
+    headers = unpack_headers(row.headers)
+    return Record(*place, row.id & OFFSET_MASK, row.time_ms, row.value, headers)

@@ -1,0 +1,92 @@
+"""Finds damage of a write-ahead log that SQLite itself cannot tell from the end of the log.
+
+SQLite reads a WAL up to the first frame that does not check, because a power cut leaves such an
+end. Damage looks the same to it, and everything behind it, though acknowledged, would be silently
+given up and its offsets handed out again. So whoever opens the file first looks at the frames
+beforehand and compares with what SQLite makes of them.
+
+Format: https://www.sqlite.org/fileformat2.html#walformat
+"""
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ingest.embedded_log.layout import PAGE_BYTES
+
+HEADER_BYTES: Final = 32
+FRAME_HEADER_BYTES: Final = 24
+FRAME_BYTES: Final = FRAME_HEADER_BYTES + PAGE_BYTES
+_HEADER: Final = struct.Struct(">8I")
+_FRAME: Final = struct.Struct(">4I")
+_MAGIC: Final = (0x377F0682, 0x377F0683)
+
+
+@dataclass(frozen=True, slots=True)
+class WalFrame:
+    """One frame: which page it holds, where its image begins, and the salts of its round."""
+
+    page: int
+    image_at: int
+    commits: bool
+    salts: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WalScan:
+    """What the frame headers say: the number of frames up to the last commit of this round."""
+
+    header_holds: bool
+    frames_committed: int
+
+
+def scan_wal(wal: Path) -> WalScan:
+    """Looks at the headers of *wal*; a missing or empty one holds, with no frames."""
+    if not wal.exists() or wal.stat().st_size == 0:
+        return WalScan(header_holds=True, frames_committed=0)
+    salts = _salts_of(wal)
+    if salts is None:
+        return WalScan(header_holds=False, frames_committed=0)
+    committed = 0
+    for number, frame in enumerate(read_frames(wal), 1):
+        if frame.salts == salts and frame.commits:
+            committed = number
+    return WalScan(header_holds=True, frames_committed=committed)
+
+
+def read_frames(wal: Path) -> list[WalFrame]:
+    """The frames of *wal* in file order, of whatever round, checked by nobody."""
+    frames: list[WalFrame] = []
+    if not wal.exists():
+        return frames
+    with wal.open("rb") as file:
+        size = wal.stat().st_size
+        for at in range(HEADER_BYTES, size - FRAME_BYTES + 1, FRAME_BYTES):
+            file.seek(at)
+            page, pages, *salts = _FRAME.unpack(file.read(_FRAME.size))
+            image_at = at + FRAME_HEADER_BYTES
+            frames.append(WalFrame(page, image_at, pages > 0, (salts[0], salts[1])))
+    return frames
+
+
+def _salts_of(wal: Path) -> tuple[int, int] | None:
+    with wal.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        return None
+    magic, _, page_bytes, _, salt_1, salt_2, *checksum = _HEADER.unpack(header)
+    if magic not in _MAGIC or page_bytes != PAGE_BYTES:
+        return None
+    order = ">" if magic & 1 else "<"
+    if checksum != _checksum(struct.unpack(f"{order}6I", header[:24])):
+        return None
+    return salt_1, salt_2
+
+
+def _checksum(words: tuple[int, ...]) -> list[int]:
+    first = second = 0
+    for at in range(0, len(words), 2):
+        first = (first + words[at] + second) & 0xFFFFFFFF
+        second = (second + words[at + 1] + first) & 0xFFFFFFFF
+    return [first, second]
