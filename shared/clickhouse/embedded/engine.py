@@ -1,0 +1,210 @@
+"""The chDB engine: one per process and folder; a handle per request.
+
+Every method here blocks and belongs into a thread. A handle serializes its own calls, so requests
+never share one, except inside a session.
+"""
+
+import fcntl
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import Conflict, TelemetryFlowError
+
+_CODE: Final = re.compile(r"Code: (\d+)")
+_UNKNOWN: Final = 1002  # UNKNOWN_EXCEPTION
+_SETTING_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+UNKNOWN_SETTING: Final = 115
+
+
+class EngineError(TelemetryFlowError):
+    """What the engine says, with ClickHouse's exception code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a statement read and wrote."""
+
+    rows_read: int = 0
+    bytes_read: int = 0
+    rows_written: int = 0
+    bytes_written: int = 0
+    result_rows: int = 0
+
+
+def _engine_error(error: Exception) -> EngineError:
+    text = str(error)
+    match = _CODE.search(text)
+    return EngineError(text, int(match[1]) if match else _UNKNOWN)
+
+
+class Handle:
+    """One connection to the engine, with its own settings, database and temporary tables."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def set(self, settings: Mapping[str, str]) -> None:
+        """Apply settings to all statements that follow."""
+        for name, text in settings.items():
+            if not _SETTING_NAME.fullmatch(name):
+                raise EngineError(
+                    f"Code: {UNKNOWN_SETTING}. Setting {name!r} (UNKNOWN_SETTING)", UNKNOWN_SETTING
+                )
+            quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+            self.run(f"SET {name} = '{quoted}'")
+
+    def use(self, database: str) -> None:
+        """Make *database* the one that unqualified names are looked up in."""
+        self.run(f"USE `{database.replace('`', '')}`")
+
+    def statement_count(self, sql: str) -> int:
+        """How many statements *sql* holds, and 0 when it does not parse."""
+        return int(self._raw.classify_query(sql)["statement_count"])
+
+    def run(
+        self, sql: str, output_format: str = "TSV", parameters: Mapping[str, str] | None = None
+    ) -> tuple[bytes, Summary]:
+        """Carry out a statement and give its whole result."""
+        try:
+            result = self._raw.query(sql, output_format, params=dict(parameters or {}))
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+        return bytes(result.bytes() or b""), Summary(
+            rows_read=result.rows_read(),
+            bytes_read=result.bytes_read(),
+            rows_written=result.rows_written(),
+            bytes_written=result.bytes_written(),
+        )
+
+    def stream(self, sql: str, output_format: str, parameters: Mapping[str, str]) -> "Stream":
+        """Start a query whose result is fetched in pieces."""
+        try:
+            result = self._raw.send_query(sql, output_format, params=dict(parameters))
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+        return Stream(self._raw, result)
+
+    def insert(self, statement: str, input_format: str) -> "Inserting":
+        """Start an INSERT whose data is appended in pieces."""
+        try:
+            return Inserting(self._raw, self._raw.send_insert(statement, input_format))
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+
+    def close(self) -> None:
+        """Give the handle back."""
+        self._raw.close()
+
+
+class Stream:
+    """The pieces of a result."""
+
+    def __init__(self, raw: Any, result: Any) -> None:
+        self._raw = raw
+        self._result = result
+        self._rows_read = 0
+        self._bytes_read = 0
+
+    @property
+    def summary(self) -> Summary:
+        """What was read so far."""
+        return Summary(rows_read=self._rows_read, bytes_read=self._bytes_read)
+
+    def fetch(self) -> bytes:
+        """The next piece, empty at the end."""
+        try:
+            piece = self._raw.streaming_fetch_result(self._result)
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+        if piece is None:
+            return b""
+        self._rows_read += piece.rows_read()
+        self._bytes_read += piece.bytes_read()
+        return bytes(piece.bytes() or b"")
+
+    def cancel(self) -> None:
+        """Stop the query."""
+        self._raw.streaming_cancel_query(self._result)
+
+
+class Inserting:
+    """An INSERT that is being fed; nothing is stored before `finish`."""
+
+    def __init__(self, raw: Any, result: Any) -> None:
+        self._raw = raw
+        self._result = result
+
+    def append(self, data: bytes) -> None:
+        """The next bytes of the data."""
+        try:
+            self._raw.insert_append(self._result, data)
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+
+    def finish(self) -> Summary:
+        """Store everything."""
+        try:
+            result = self._raw.insert_done(self._result)
+        except (RuntimeError, ValueError) as error:
+            raise _engine_error(error) from None
+        return Summary(rows_written=result.rows_written(), bytes_written=result.bytes_written())
+
+    def cancel(self) -> None:
+        """Store nothing."""
+        try:
+            self._raw.insert_cancel(self._result)
+        except (RuntimeError, ValueError):
+            return  # it had failed before, which stores nothing either
+
+
+class Engine:
+    """The engine on one folder; only one process may have it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder
+        self._lock = os.open(folder / "telemetryflow.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise Conflict(
+                f"another ClickHouse server uses {folder}: stop it, or choose another folder"
+            ) from None
+        # Imported here, so that --help and errors like the above do not wait for half a gigabyte.
+        chdb = importlib.import_module("chdb._chdb")
+        self._connect = chdb.connect
+        # The first handle opens the engine and, kept, holds it open.
+        self._first = self.handle()
+
+    def handle(self) -> Handle:
+        """A new handle with default settings."""
+        try:
+            return Handle(self._connect(str(self._path)))
+        except RuntimeError as error:
+            raise _engine_error(error) from None
+
+    def kill(self, comment: str) -> None:
+        """Stop the queries that run with the setting log_comment = *comment*."""
+        handle = self.handle()
+        try:
+            handle.run(
+                "KILL QUERY WHERE Settings['log_comment'] = {comment:String} ASYNC",
+                parameters={"comment": comment},
+            )
+        finally:
+            handle.close()
+
+    def close(self) -> None:
+        """Flush and release the folder; no handle may be used afterwards."""
+        self._first.close()
+        os.close(self._lock)
