@@ -107,7 +107,7 @@ def test_F05_F38_a_process_that_is_killed_under_load_loses_and_doubles_nothing(
 
 @pytest.mark.parametrize("seed", NEMESIS_SEEDS)
 def test_F15_any_order_of_kills_loses_and_doubles_nothing(product: Product, seed: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
     run = f"run/nemesis-{seed}/"
     with load(product.http_port, run) as ledger, ExitStack() as stack:
         for name in PROCESSES:

@@ -124,8 +124,7 @@ async function sendMetrics() {
     latency.record(value, attributes);
     size.record(value, attributes);
   }
-  await provider.forceFlush();
-  await provider.shutdown();
+  await provider.shutdown(); // exports once, at the end
 }
 
 const spans = await sendTraces();
