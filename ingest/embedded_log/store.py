@@ -6,7 +6,7 @@ Synchronous and for one thread. Driver errors leave as Damaged or Unavailable, n
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from os import close as close_descriptor
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,7 +25,7 @@ from ingest.embedded_log.layout import (
     translated,
     unpack_headers,
 )
-from ingest.embedded_log.wal import scan_wal
+from ingest.embedded_log.wal import WalScan, scan_wal, wal_kept
 from ingest.log import Backlog, Committed, Record, Totals
 from shared.errors import Invalid
 from shared.faults import crash_point
@@ -77,16 +77,20 @@ class Store:
         files.settle()
         generation = files.generation()
         users, alone = files.use(generation)
-        path = files.database(generation)
-        found = scan_wal(Path(f"{path}-wal")) if alone else None
+        wal = Path(f"{files.database(generation)}-wal")
+        with wal_kept(wal) if alone else nullcontext():
+            return cls._open_checked(files, users, scan_wal(wal) if alone else WalScan())
+
+    @classmethod
+    def _open_checked(cls, files: LogFiles, users: int, found: WalScan) -> "Store":
         try:
-            if found is not None and not found.header_holds:
+            if not found.header_holds:
                 raise Damaged("the header of the write-ahead log does not check")
-            store = cls(connect(path), files, users)
+            store = cls(connect(files.database(files.generation())), files, users)
         except BaseException:
             close_descriptor(users)
             raise
-        store._prepare(found.frames_committed if found else 0)
+        store._prepare(found.frames_committed)
         return store
 
     def _prepare(self, frames_min: int) -> None:

@@ -8,7 +8,10 @@ beforehand and compares with what SQLite makes of them.
 Format: https://www.sqlite.org/fileformat2.html#walformat
 """
 
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -37,22 +40,44 @@ class WalFrame:
 class WalScan:
     """What the frame headers say: the number of frames up to the last commit of this round."""
 
-    header_holds: bool
-    frames_committed: int
+    header_holds: bool = True
+    frames_committed: int = 0
+
+
+@contextmanager
+def wal_kept(wal: Path) -> Iterator[None]:
+    """Leaves *wal* as it was if the block fails: SQLite takes it away when it closes the file.
+
+    To be used by whoever is alone with the log. A process that dies inside is made up for here.
+    """
+    kept = Path(f"{wal}.kept")
+    if kept.exists() and not wal.exists():
+        kept.replace(wal)
+    kept.unlink(missing_ok=True)
+    if wal.exists():
+        os.link(wal, kept)
+    try:
+        yield
+    except BaseException:
+        if kept.exists() and not wal.exists():
+            kept.replace(wal)
+        raise
+    finally:
+        kept.unlink(missing_ok=True)
 
 
 def scan_wal(wal: Path) -> WalScan:
     """Looks at the headers of *wal*; a missing or empty one holds, with no frames."""
     if not wal.exists() or wal.stat().st_size == 0:
-        return WalScan(header_holds=True, frames_committed=0)
+        return WalScan()
     salts = _salts_of(wal)
     if salts is None:
-        return WalScan(header_holds=False, frames_committed=0)
+        return WalScan(header_holds=False)
     committed = 0
     for number, frame in enumerate(read_frames(wal), 1):
         if frame.salts == salts and frame.commits:
             committed = number
-    return WalScan(header_holds=True, frames_committed=committed)
+    return WalScan(frames_committed=committed)
 
 
 def read_frames(wal: Path) -> list[WalFrame]:
