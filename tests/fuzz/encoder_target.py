@@ -10,7 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from ingest.codec import Encoder, reference
+from ingest.codec import reference
+from ingest.codec.encoder import Encoder
 from ingest.codec.results import Appended, Block, BlockFull, Malformed
 
 SEPARATOR: Final = b"\xfe\xed\xfa\xce"

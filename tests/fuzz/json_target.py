@@ -1,7 +1,8 @@
 """The fuzz target of the JSON mapper.
 
 An input is one byte that picks the signal (`0` traces, `1` logs, `2` metrics), then the body. The
-mapper may refuse it with `Malformed`; what it maps must be protobuf that the official classes take.
+mapper may refuse it with `Malformed`; what it maps must be protobuf that the encoder takes and, as
+far as that is compared, the official classes too.
 """
 
 from typing import Final
@@ -13,8 +14,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from ingest.codec.encoder import Encoder
 from ingest.codec.json import to_protobuf
 from ingest.codec.results import Malformed
+from tests.fuzz.encoder_target import RECEIVED_NS, open_encoder
 
 REQUESTS: Final[tuple[tuple[str, type[Message]], ...]] = (
     ("traces", ExportTraceServiceRequest),
@@ -34,12 +37,15 @@ def mapped(signal: str, body: bytes) -> bytes | None:
 
 
 def check(data: bytes, *, compare: bool) -> None:
-    """Maps the input; with *compare* the answer is also decoded by the official classes."""
+    """Maps and encodes the input; *compare* has the official classes decode the answer too."""
     signal, request = REQUESTS[data[0] % len(REQUESTS)] if data else REQUESTS[0]
     answer = mapped(signal, data[1:])
     if answer is None:
         return
     if len(answer) > GROWTH_MAX * len(data) + GROWTH_BYTES:
         raise AssertionError(f"{len(data)} bytes of JSON became {len(answer)} of protobuf")
+    encoder = open_encoder(Encoder, signal, 0)
+    encoder.append(answer, tenant="acme", received_ns=RECEIVED_NS)
+    encoder.close()
     if compare:
         request.FromString(answer)

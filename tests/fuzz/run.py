@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -187,9 +188,9 @@ def summary(target: str, log: str, *, found: bool) -> str:
 def dictionary(target: str) -> Path:
     """Writes the words worth trying: the names of the JSON fields, or what parts requests."""
     if target == "json":
-        from ingest.codec.json_schema import MESSAGES  # noqa: PLC0415 - after the path is set
-
-        names = {field.name for fields in MESSAGES.values() for field in fields}
+        # By its path: the package around it loads the product's extensions, which need not exist.
+        schema = runpy.run_path(str(ROOT / "ingest" / "codec" / "json_schema.py"))
+        names = {field.name for fields in schema["MESSAGES"].values() for field in fields}
         words = [f'\\"{name}\\":' for name in sorted(names)]
         words += [*"{}[],", '\\"\\"', "null", "true", "\\\\ud800", "1e3", '\\"NaN\\"', "[{", "}]"]
     else:
@@ -230,5 +231,4 @@ def keep(target: str, preload: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(main(sys.argv[1:]))
