@@ -1,0 +1,482 @@
+"""OTLP over gRPC: unary calls served by an asyncio protocol over an HTTP/2 session.
+
+A call is refused as early as its headers allow. What a stream sends is accounted as it is read,
+so windows may be large; overload is refused with UNAVAILABLE, not queued.
+"""
+
+import asyncio
+import logging
+import random
+from typing import Final, cast
+
+from ingest.credentials import Credentials
+from ingest.exports import FULL_SUCCESS, Encoding
+from ingest.receivers import http2
+from ingest.receivers.answers import encoded_answer
+from ingest.receivers.bodies import IDENTITY, Hold, inflated
+from ingest.receivers.grpc_calls import (
+    HEALTH_CHECK,
+    HEALTH_WATCH,
+    PREFIX_BYTES,
+    Head,
+    Message,
+    credential_key,
+    credentials_in,
+    fields_of,
+    http_refusal_of,
+    unknown_method,
+)
+from ingest.receivers.grpc_health import framed_status, known_status_of, service_of, status_of
+from ingest.receivers.listener import Listener
+from ingest.receivers.statuses import Broken, DeadlineExceeded, Slow, grpc_trailers, refusal_of
+from shared.errors import TelemetryFlowError, Unavailable
+
+RESPONSE_HEADERS: Final = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity,gzip,zstd"),
+)
+TRAILERS_OK: Final = ((b"grpc-status", b"0"),)
+EMPTY_MESSAGE: Final = bytes(PREFIX_BYTES)
+_HTTP_REFUSALS: Final = {
+    405: ((b":status", b"405"), (b"allow", b"POST")),
+    415: ((b":status", b"415"),),
+}
+# Connections that started together do not all end together.
+_AGE_JITTER: Final = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+class GrpcReceiver(Listener):
+    """Implements Receiver over ngh2."""
+
+    transport_name = "grpc"
+
+    def new_connection(self) -> asyncio.BaseProtocol:
+        """The protocol of a connection just accepted."""
+        return GrpcConnection(self)
+
+
+class Call:
+    """One call that has not been answered."""
+
+    __slots__ = (
+        "deadline",
+        "ended",
+        "expired",
+        "head",
+        "hold",
+        "message",
+        "started",
+        "stream_id",
+        "task",
+    )
+
+    def __init__(self, stream_id: int, head: Head, hold: Hold, now: float) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.hold = hold
+        self.started = now
+        self.deadline = 0.0
+        # Whether the client has said everything.
+        self.ended = False
+        self.expired = False
+        self.message: Message | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class GrpcConnection(asyncio.BufferedProtocol):
+    """One client connection; implements listener.Connection."""
+
+    def __init__(self, listener: GrpcReceiver) -> None:
+        self._listener = listener
+        self._gateway = listener.gateway
+        self._limits = limits = listener.limits
+        self._scratch = listener.scratch
+        self._counts = listener.counts
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast("asyncio.Transport", None)
+        self._session = http2.ServerSession(limits)
+        self._calls: dict[int, Call] = {}
+        # Streams of health watches, with the service and the status told last.
+        self._watches: dict[int, tuple[str, int]] = {}
+        # Streams to give up once their answers have been written.
+        self._resets: list[int] = []
+        self._flush_scheduled = False
+        # The headers of the last call, with what they mean: clients repeat them.
+        self._known_headers: http2.Headers = ()
+        self._known_head = cast("Head", None)
+        self._known_credentials: tuple[tuple[bytes | None, ...], Credentials] = ((), Credentials())
+        self._pings = 0
+        self._closed = False
+        now = self._loop.time()
+        self._since = now
+        self._served = False
+        self._stalled_since = 0.0
+        age_seconds = limits.connection_age_seconds * random.uniform(1 - _AGE_JITTER, 1)  # noqa: S311
+        self._old_at = now + age_seconds
+        self._going_since = 0.0
+        self._gone = False
+
+    # --- asyncio ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if self._listener.admit(self, self._transport):
+            self._flush()
+        else:
+            self._closed = True
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
+        return self._scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._closed:
+            return
+        session = self._session
+        try:
+            session.receive(self._scratch[:nbytes])
+            for event in session.events():
+                if isinstance(event, http2.DataReceived):
+                    self._on_data(event)
+                elif isinstance(event, http2.RequestReceived):
+                    self._on_request(event)
+                elif not isinstance(event, http2.StreamClosed):
+                    self._on_other(event)
+        except http2.Http2Error as error:
+            self._break(error)
+            return
+        self._since = self._loop.time()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._listener.forget(self)
+        self._closed = True
+        for call in self._calls.values():
+            if call.task is None:
+                call.hold.release()
+            else:
+                call.task.cancel()
+        self._calls.clear()
+        self._watches.clear()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self._loop.time()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = 0.0
+        self._transport.resume_reading()
+
+    # --- listener.Connection ---
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._calls)
+
+    def tick(self, now: float) -> None:
+        if self._closed:
+            return
+        self._check_connection(now)
+        for call in tuple(self._calls.values()):
+            if call.task is None:
+                self._check_body_rate(call, now)
+            elif now > call.deadline and not call.expired:
+                call.expired = True
+                call.task.cancel()
+        if self._watches:
+            self._tell_watches()
+        self._flush()
+
+    def go_away(self) -> None:
+        if self._closed:
+            return
+        if not self._going_since:
+            self._going_since = self._loop.time()
+            self._session.announce_shutdown()
+            self._tell_watches()
+        elif not self._gone:
+            self._gone = True
+            self._session.go_away()
+        self._flush()
+
+    def abort(self) -> None:
+        self._closed = True
+        self._transport.abort()
+
+    # --- time limits ---
+
+    def _check_connection(self, now: float) -> None:
+        limits = self._limits
+        if self._stalled_since and now - self._stalled_since > limits.write_stalled_seconds:
+            self._counts.refused_connection("unread_answers")
+            self.abort()
+        elif self._going_since:
+            if now - self._going_since > limits.connection_age_grace_seconds:
+                self.abort()
+            elif not self._calls:
+                self.go_away()
+        elif now > self._old_at:
+            self.go_away()
+        elif not self._served and now - self._since > limits.header_seconds:
+            self._counts.refused_connection("silent")
+            self.abort()
+        elif not self._calls and now - self._since > limits.grpc_idle_seconds:
+            self.go_away()
+
+    def _check_body_rate(self, call: Call, now: float) -> None:
+        seconds, limits = now - call.started, self._limits
+        if seconds <= limits.body_grace_seconds:
+            return
+        expected = (seconds - limits.body_grace_seconds) * limits.body_bytes_per_second_min
+        received = call.message.received_bytes if call.message else 0
+        if received < expected or seconds > limits.body_seconds_max:
+            self._fail(call, Slow("the message of the call came too slowly"))
+
+    # --- events ---
+
+    def _on_request(self, event: http2.RequestReceived) -> None:
+        stream_id, headers = event.stream_id, event.headers
+        self._pings = 0
+        self._served = True
+        try:
+            head = self._known_head if headers == self._known_headers else self._read(event)
+            if head is None:
+                return
+            if head.signal is not None:
+                self._gateway.authenticate(head.credentials, head.signal)
+            elif head.method not in {HEALTH_CHECK, HEALTH_WATCH}:
+                raise unknown_method(head.method)
+        except TelemetryFlowError as error:
+            self._refuse(stream_id, error, "", ended=event.end_stream)
+            return
+        call = Call(stream_id, head, Hold(self._gateway.budget), self._loop.time())
+        self._calls[stream_id] = call
+        if event.end_stream:
+            call.ended = True
+            self._fail(call, Broken("the call ended without a message"))
+
+    def _read(self, event: http2.RequestReceived) -> Head | None:
+        """What the headers mean; None when the answer is a plain HTTP status."""
+        fields = fields_of(event.headers, self._limits)
+        status = http_refusal_of(fields)
+        if status is not None:
+            self._session.respond(event.stream_id, _HTTP_REFUSALS[status], end_stream=True)
+            if not event.end_stream:
+                self._resets.append(event.stream_id)
+            return None
+        key, known = credential_key(fields), self._known_credentials
+        if key != known[0]:
+            known = self._known_credentials = (key, credentials_in(fields))
+        head = Head(fields, known[1])
+        self._known_headers, self._known_head = event.headers, head
+        return head
+
+    def _on_data(self, event: http2.DataReceived) -> None:
+        call = self._calls.get(event.stream_id)
+        if call is None or call.task is not None:
+            return
+        data = event.data
+        call.ended = event.end_stream
+        try:
+            if call.message is None:
+                if call.ended and self._is_whole_message(data):
+                    call.hold.add(len(data))
+                    self._start(call, data[PREFIX_BYTES:], IDENTITY)
+                    return
+                call.message = Message(self._limits)
+            length = call.message.add(data)
+            if length:
+                call.hold.add(length)
+            if call.ended:
+                self._end(call, call.message)
+        except TelemetryFlowError as error:
+            self._fail(call, error)
+
+    def _is_whole_message(self, data: bytes) -> bool:
+        """The common case: one frame with one message that is not compressed."""
+        length = len(data) - PREFIX_BYTES
+        return (
+            length >= 0
+            and not data[0]
+            and int.from_bytes(data[1:PREFIX_BYTES], "big") == length
+            and length <= self._limits.body_bytes_max
+        )
+
+    def _on_other(self, event: http2.Event) -> None:
+        if isinstance(event, http2.StreamReset):
+            self._watches.pop(event.stream_id, None)
+            call = self._calls.pop(event.stream_id, None)
+            if call is not None:
+                self._cancel(call)
+        elif isinstance(event, http2.PingReceived):
+            self._pings += 1
+            if self._pings > self._limits.pings_max:
+                self._counts.refused_connection("pings")
+                self._session.go_away(calm_down=True)
+                self._gone = True
+        elif isinstance(event, http2.TrailersReceived):
+            call = self._calls.get(event.stream_id)
+            if call is not None and call.task is None:
+                call.ended = True
+                try:
+                    self._end(call, call.message or Message(self._limits))
+                except TelemetryFlowError as error:
+                    self._fail(call, error)
+
+    def _cancel(self, call: Call) -> None:
+        """The client does not want the answer any more; what is being made durable goes on."""
+        if call.task is None:
+            call.hold.release()
+            self._counts.requests[call.head.signal or "", "cancelled"] += 1
+        else:
+            call.task.cancel()
+
+    # --- one call ---
+
+    def _end(self, call: Call, message: Message) -> None:
+        """All of the message is here."""
+        body = message.whole()
+        compression = message.compression(call.head.compression)
+        call.message = None
+        self._start(call, body, compression)
+
+    def _start(self, call: Call, body: bytes, compression: str) -> None:
+        self._counts.wire_bytes += len(body)
+        if call.head.signal is None:
+            self._answer_health(call, body)
+            return
+        seconds = self._limits.handler_seconds
+        timeout_seconds = call.head.timeout_seconds
+        if timeout_seconds is not None and timeout_seconds < seconds:
+            seconds = timeout_seconds
+        call.deadline = self._loop.time() + seconds
+        call.task = self._loop.create_task(self._serve(call, body, compression))
+
+    async def _serve(self, call: Call, body: bytes, compression: str) -> None:
+        head = call.head
+        signal = head.signal
+        assert signal is not None  # noqa: S101  (health calls never come here)
+        try:
+            if compression is not IDENTITY:
+                body = await inflated(body, compression, call.hold, self._limits)
+            answer = await self._gateway.export(signal, head.credentials, Encoding.PROTOBUF, body)
+            if answer is FULL_SUCCESS:
+                self._counts.requests[signal, "ok"] += 1
+                self._answer(call, EMPTY_MESSAGE)
+            else:
+                self._counts.requests[signal, "partial" if answer.rejected else "ok"] += 1
+                message = encoded_answer(signal, Encoding.PROTOBUF, answer)
+                self._answer(call, b"\0%b%b" % (len(message).to_bytes(4, "big"), message))
+        except asyncio.CancelledError:
+            if not call.expired:
+                self._counts.requests[signal, "cancelled"] += 1
+                raise
+            self._fail(call, self._expired(head))
+        except TelemetryFlowError as error:
+            self._fail(call, error)
+        except Exception as error:
+            # Anything else is a defect: the client hears nothing of it but "again" (D3).
+            logger.exception("an export over gRPC failed")
+            self._fail(call, error)
+        finally:
+            call.hold.release()
+
+    def _expired(self, head: Head) -> Unavailable:
+        timeout_seconds = head.timeout_seconds
+        if timeout_seconds is not None and timeout_seconds < self._limits.handler_seconds:
+            return DeadlineExceeded("the deadline of the call passed")
+        return Unavailable("the gateway took too long; send the request again")
+
+    def _answer(self, call: Call, framed: bytes) -> None:
+        stream_id = call.stream_id
+        if self._calls.pop(stream_id, None) is None:
+            return
+        session = self._session
+        session.respond(stream_id, RESPONSE_HEADERS)
+        session.send(stream_id, framed)
+        session.trailers(stream_id, TRAILERS_OK)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        if self._calls.pop(call.stream_id, None) is None:
+            return
+        call.hold.release()
+        self._refuse(call.stream_id, error, call.head.signal or "", ended=call.ended)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _refuse(self, stream_id: int, error: BaseException, signal: str, *, ended: bool) -> None:
+        """Answer with a status alone; what the client still sends is not wanted."""
+        refusal = refusal_of(error)
+        self._counts.requests[signal, refusal.outcome] += 1
+        headers = RESPONSE_HEADERS + grpc_trailers(refusal)
+        self._session.respond(stream_id, headers, end_stream=True)
+        if not ended:
+            self._resets.append(stream_id)
+
+    # --- health ---
+
+    def _answer_health(self, call: Call, body: bytes) -> None:
+        service = service_of(body)
+        call.hold.release()
+        if call.head.method == HEALTH_CHECK:
+            status = known_status_of(service, serving=self._serving())
+            self._answer(call, framed_status(status))
+            return
+        status = status_of(service, serving=self._serving())
+        del self._calls[call.stream_id]
+        self._watches[call.stream_id] = (service, status)
+        self._session.respond(call.stream_id, RESPONSE_HEADERS)
+        self._session.send(call.stream_id, framed_status(status))
+
+    def _serving(self) -> bool:
+        return not self._listener.draining and self._gateway.ready() is None
+
+    def _tell_watches(self) -> None:
+        """Send what changed; a connection that goes away ends its watches."""
+        for stream_id, (service, told) in tuple(self._watches.items()):
+            status = status_of(service, serving=self._serving() and not self._going_since)
+            if status != told:
+                self._watches[stream_id] = (service, status)
+                self._session.send(stream_id, framed_status(status))
+            if self._going_since:
+                refusal = refusal_of(Unavailable("the gateway is shutting down"))
+                self._session.trailers(stream_id, grpc_trailers(refusal))
+                del self._watches[stream_id]
+
+    # --- writing ---
+
+    def _flush(self) -> None:
+        """Write what the session has to say: once for all answers of a turn of the loop."""
+        self._flush_scheduled = False
+        if self._closed:
+            return
+        try:
+            data = self._session.outgoing()
+            if self._resets:
+                # A reset drops what is queued for its stream, so it comes after the answer.
+                for stream_id in self._resets:
+                    self._session.reset(stream_id, http2.NO_ERROR)
+                self._resets.clear()
+                data += self._session.outgoing()
+        except http2.Http2Error as error:
+            self._break(error)
+            return
+        if data:
+            self._transport.write(data)
+        if self._gone and not self._calls:
+            self._closed = True
+            self._transport.close()
+
+    def _break(self, error: http2.Http2Error) -> None:
+        """The client broke HTTP/2."""
+        self._counts.refused_connection("protocol")
+        logger.debug("a gRPC connection was closed: %s", error)
+        self._closed = True
+        self._transport.write(http2.farewell(error))
+        self._transport.close()

@@ -1,0 +1,515 @@
+"""OTLP over HTTP/1.1: an asyncio protocol over the llhttp parser of httptools.
+
+A request is refused as early as its headers allow. Bodies of known length are received straight
+into the object that is handed to the gateway. Answers leave in the order of the requests.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from io import BytesIO
+from typing import Final, cast
+
+import httptools
+
+from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
+from ingest.receivers import http_responses as responses
+from ingest.receivers.answers import encoded_answer
+from ingest.receivers.bodies import IDENTITY, Hold, inflated
+from ingest.receivers.http_exchange import Exchange
+from ingest.receivers.http_requests import (
+    HEALTH_PATHS,
+    READY_PATH,
+    SIGNAL_OF_PATH,
+    Export,
+    answer_encoding,
+    credentials_in,
+    export_of,
+    signal_of,
+)
+from ingest.receivers.limits import Limits
+from ingest.receivers.listener import Listener
+from ingest.receivers.statuses import HeadersTooLarge, Refusal, Slow, UrlTooLong, refusal_of
+from shared.errors import Invalid, TelemetryFlowError, TooLarge, Unavailable
+
+# A rest of a body that is shorter goes through the parser: a new parser costs more.
+DIRECT_BYTES_MIN: Final = 8 << 10
+_FULL_SUCCESS: Final = {
+    Encoding.PROTOBUF: responses.response(200, b"", encoding=Encoding.PROTOBUF),
+    Encoding.JSON: responses.response(200, b"{}", encoding=Encoding.JSON),
+}
+
+logger = logging.getLogger(__name__)
+
+
+class HttpReceiver(Listener):
+    """Implements Receiver. *cors_origins* are the origins whose pages may send from a browser."""
+
+    transport_name = "http"
+
+    def __init__(
+        self,
+        gateway: Exporter,
+        host: str,
+        port: int,
+        *,
+        limits: Limits,
+        tls: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
+        cors_origins: frozenset[str] = frozenset(),
+    ) -> None:
+        super().__init__(gateway, host, port, limits=limits, tls=tls, reuse_port=reuse_port)
+        self.cors_origins = frozenset(origin.encode() for origin in cors_origins)
+
+    def new_connection(self) -> asyncio.BaseProtocol:
+        """The protocol of a connection just accepted."""
+        return HttpConnection(self)
+
+
+class HttpConnection(asyncio.BufferedProtocol):
+    """One client connection; implements listener.Connection."""
+
+    def __init__(self, listener: HttpReceiver) -> None:
+        self._listener = listener
+        self._gateway = listener.gateway
+        self._limits = listener.limits
+        self._loop = asyncio.get_running_loop()
+        self._transport = cast("asyncio.Transport", None)
+        self._parser: httptools.HttpRequestParser | None = None
+        # Requests whose answers have not left yet, and the one that is being received.
+        self._queue: deque[Exchange] = deque()
+        self._current: Exchange | None = None
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._headers_count = 0
+        self._headers_bytes = 0
+        self._in_head = False
+        self._head_bytes: int | None = None
+        self._direct: memoryview | None = None
+        self._sink: BytesIO | None = None
+        # No more requests are taken; what still comes is thrown away.
+        self._closing = False
+        self._discarded_bytes = 0
+        self._linger_until = 0.0
+        self._half_closed = False
+        self._served = 0
+        self._since = self._loop.time()
+        self._stalled_since = 0.0
+
+    # --- asyncio ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        if not self._listener.admit(self, self._transport):
+            self._closing = True
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
+        return self._listener.scratch if self._direct is None else self._direct
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._direct is not None:
+            self._receive_direct(nbytes)
+        elif self._closing:
+            self._discard(nbytes)
+        else:
+            self._feed(self._listener.scratch[:nbytes])
+
+    def eof_received(self) -> bool:
+        self._half_closed = True
+        if self._current is not None or not self._queue or self._linger_until:
+            return False
+        self._closing = True
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._listener.forget(self)
+        self._closing = True
+        self._release_direct()
+        for exchange in self._queue:
+            if exchange.task is None:
+                exchange.hold.release()
+            else:
+                exchange.task.cancel()
+        self._queue.clear()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self._loop.time()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = 0.0
+        self._read_on()
+
+    # --- listener.Connection ---
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._queue) or self._in_head
+
+    def tick(self, now: float) -> None:
+        limits = self._limits
+        if self._linger_until:
+            if now > self._linger_until:
+                self._transport.abort()
+            return
+        if self._stalled_since and now - self._stalled_since > limits.write_stalled_seconds:
+            self._listener.counts.refused_connection("unread_answers")
+            self._transport.abort()
+            return
+        for exchange in self._queue:
+            if exchange.task is not None and now > exchange.deadline and not exchange.expired:
+                exchange.expired = True
+                exchange.task.cancel()
+        if self._current is not None:
+            self._check_body_rate(self._current, now)
+        elif not self._queue:
+            self._check_idle(now)
+
+    def go_away(self) -> None:
+        if not self.busy and not self._closing:
+            self._finish()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # --- time limits ---
+
+    def _check_body_rate(self, exchange: Exchange, now: float) -> None:
+        seconds, limits = now - exchange.started, self._limits
+        if exchange.response is not None or seconds <= limits.body_grace_seconds:
+            return
+        expected = (seconds - limits.body_grace_seconds) * limits.body_bytes_per_second_min
+        received = exchange.received_bytes
+        if self._direct is not None and exchange.export is not None:
+            received = (exchange.export.length or 0) - len(self._direct)
+        if received < expected or seconds > limits.body_seconds_max:
+            self._refuse_unread(Slow("the body of the request came too slowly"))
+
+    def _check_idle(self, now: float) -> None:
+        waited = now - self._since
+        if self._in_head and waited > self._limits.header_seconds:
+            self._refuse_unread(Slow("the headers of the request came too slowly"))
+        elif waited > (self._limits.idle_seconds if self._served else self._limits.header_seconds):
+            self._finish()
+
+    # --- reading ---
+
+    def _feed(self, data: memoryview) -> None:
+        while data:
+            parser = self._parser
+            if parser is None:
+                parser = self._parser = httptools.HttpRequestParser(self)
+            try:
+                parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                # Offers of another protocol are not taken up: what follows is HTTP/1.1.
+                self._parser = None
+                data = data[upgrade.args[0] :]
+                continue
+            except httptools.HttpParserError as error:
+                if not self._closing:
+                    self._refuse_unread(Invalid(f"not a valid HTTP/1.1 request: {error}"))
+                return
+            break
+        if self._in_head:
+            self._limit_head(len(data))
+        elif self._current is not None and not self._closing:
+            self._receive_rest_directly(self._current)
+
+    def _limit_head(self, size_bytes: int) -> None:
+        """So that headers that never end, and so are never shown by the parser, end here."""
+        if self._head_bytes is None:
+            self._head_bytes = 0
+            return
+        self._head_bytes += size_bytes
+        if self._head_bytes > self._limits.headers_bytes_max:
+            self._refuse_unread(HeadersTooLarge("the headers of the request are too large"))
+
+    def _receive_rest_directly(self, exchange: Exchange) -> None:
+        export = exchange.export
+        if export is None or export.length is None or exchange.response is not None:
+            return
+        if export.length - exchange.received_bytes < DIRECT_BYTES_MIN:
+            return
+        # A BytesIO made of a bytes object that nobody else holds writes into that very object,
+        # and getvalue gives it back: the body is never copied.
+        self._sink = BytesIO(bytes(export.length))
+        view = self._sink.getbuffer()
+        at = 0
+        for piece in exchange.pieces:
+            view[at : at + len(piece)] = piece
+            at += len(piece)
+        self._direct = view[at:]
+        self._parser = None
+
+    def _receive_direct(self, nbytes: int) -> None:
+        direct = cast("memoryview", self._direct)[nbytes:]
+        self._direct = direct
+        if direct:
+            return
+        exchange, sink = cast("Exchange", self._current), cast("BytesIO", self._sink)
+        exchange.pieces = [sink.getvalue()]
+        exchange.received_bytes = len(exchange.pieces[0])
+        self._release_direct()
+        self._message_received(exchange)
+
+    def _release_direct(self) -> None:
+        self._direct = None
+        self._sink = None
+
+    def _discard(self, nbytes: int) -> None:
+        self._discarded_bytes += nbytes
+        if self._discarded_bytes > self._limits.discarded_bytes_max:
+            self._transport.pause_reading()
+
+    def _read_on(self) -> None:
+        if not self._closing and not self._stalled_since:
+            self._transport.resume_reading()
+
+    # --- callbacks of the parser ---
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._headers_count = self._headers_bytes = 0
+        self._head_bytes = None
+        self._in_head = True
+        self._since = self._loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        if len(self._url) > self._limits.url_bytes_max and not self._closing:
+            self._refuse_unread(UrlTooLong("the URL is too long"))
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        if self._closing:
+            return
+        name, value = name.lower(), value or b""
+        size_bytes = len(name) + len(value)
+        self._headers_count += 1
+        self._headers_bytes += size_bytes
+        limits = self._limits
+        if (
+            self._headers_count > limits.headers_max
+            or size_bytes > limits.header_line_bytes_max
+            or self._headers_bytes > limits.headers_bytes_max
+        ):
+            self._refuse_unread(HeadersTooLarge("the headers are too large, or too many"))
+        elif self._in_head:
+            known = self._headers.get(name)
+            self._headers[name] = value if known is None else known + b", " + value
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self._closing:
+            return
+        parser = cast("httptools.HttpRequestParser", self._parser)
+        keep_alive = parser.should_keep_alive() and not self._listener.draining
+        exchange = Exchange(
+            answer_encoding(self._headers),
+            Hold(self._gateway.budget),
+            keep_alive=keep_alive,
+            now=self._loop.time(),
+        )
+        self._current = exchange
+        self._queue.append(exchange)
+        try:
+            self._open(exchange, parser.get_method())
+        except TelemetryFlowError as error:
+            self._refuse(exchange, error)
+
+    def on_body(self, body: bytes) -> None:
+        exchange = self._current
+        if exchange is None or self._closing:
+            return
+        exchange.received_bytes += len(body)
+        if exchange.response is not None:
+            return
+        export = exchange.export
+        if export is not None and export.length is None:
+            try:
+                self._take_chunk(exchange, len(body))
+            except TelemetryFlowError as error:
+                self._refuse(exchange, error)
+                return
+        exchange.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._current is not None and not self._closing:
+            self._message_received(self._current)
+
+    # --- one request ---
+
+    def _open(self, exchange: Exchange, method: bytes) -> None:
+        """Decide what the headers allow to decide."""
+        headers = self._headers
+        path, _, query = self._url.partition(b"?")
+        if path in HEALTH_PATHS and method in {b"GET", b"HEAD"}:
+            self._answer_health(exchange, path, method)
+            return
+        origin = headers.get(b"origin")
+        if origin is not None and origin in self._listener.cors_origins:
+            exchange.extra = responses.cors_lines(origin)
+            if method == b"OPTIONS" and path in SIGNAL_OF_PATH:
+                exchange.response = responses.preflight(origin, keep_alive=exchange.keep_alive)
+                return
+        signal = signal_of(method, path)
+        credentials = credentials_in(headers, query)
+        self._gateway.authenticate(credentials, signal)
+        export = export_of(signal, credentials, headers, self._limits)
+        exchange.hold.add(export.length or 0)
+        exchange.export = export
+        if headers.get(b"expect", b"").lower() == b"100-continue" and len(self._queue) == 1:
+            self._transport.write(responses.CONTINUE)
+
+    def _answer_health(self, exchange: Exchange, path: bytes, method: bytes) -> None:
+        reason = None
+        if path == READY_PATH:
+            reason = "shutting down" if self._listener.draining else self._gateway.ready()
+        answer = responses.health(reason, keep_alive=exchange.keep_alive)
+        exchange.response = answer if method == b"GET" else responses.without_body(answer)
+
+    def _take_chunk(self, exchange: Exchange, size_bytes: int) -> None:
+        if exchange.received_bytes > self._limits.body_bytes_max:
+            raise TooLarge(f"the body is larger than {self._limits.body_bytes_max} bytes")
+        exchange.hold.add(size_bytes)
+
+    def _message_received(self, exchange: Exchange) -> None:
+        exchange.complete = True
+        self._current = None
+        self._listener.counts.wire_bytes += exchange.received_bytes
+        if exchange.response is not None:
+            self._flush()
+            return
+        exchange.deadline = self._loop.time() + self._limits.handler_seconds
+        exchange.task = self._loop.create_task(self._serve(exchange))
+        if len(self._queue) >= self._limits.pipelined_requests_max:
+            self._transport.pause_reading()
+
+    async def _serve(self, exchange: Exchange) -> None:
+        export = cast("Export", exchange.export)
+        try:
+            body = b"".join(exchange.pieces)
+            exchange.pieces.clear()
+            if export.compression is not IDENTITY:
+                body = await inflated(body, export.compression, exchange.hold, self._limits)
+            answer = await self._gateway.export(
+                export.signal, export.credentials, export.encoding, body
+            )
+            self._succeed(exchange, export, answer)
+        except asyncio.CancelledError:
+            if not exchange.expired:
+                self._listener.counts.requests[export.signal, "cancelled"] += 1
+                raise
+            self._fail(exchange, Unavailable("the gateway took too long; send the request again"))
+        except TelemetryFlowError as error:
+            self._fail(exchange, error)
+        except Exception as error:
+            # Anything else is a defect: the client hears nothing of it but "again" (D3).
+            logger.exception("an export over HTTP failed")
+            self._fail(exchange, error)
+        finally:
+            exchange.hold.release()
+        self._flush()
+
+    def _succeed(self, exchange: Exchange, export: Export, answer: Answer) -> None:
+        outcome = "partial" if answer.rejected else "ok"
+        self._listener.counts.requests[export.signal, outcome] += 1
+        keep_alive = exchange.keep_alive and not self._listener.draining
+        if answer == FULL_SUCCESS and keep_alive and not exchange.extra:
+            exchange.response = _FULL_SUCCESS[export.encoding]
+            return
+        exchange.keep_alive = keep_alive
+        exchange.response = responses.response(
+            200,
+            encoded_answer(export.signal, export.encoding, answer),
+            encoding=export.encoding,
+            keep_alive=keep_alive,
+            extra=exchange.extra,
+        )
+
+    def _fail(self, exchange: Exchange, error: BaseException) -> Refusal:
+        refusal = refusal_of(error)
+        signal = exchange.export.signal if exchange.export else ""
+        self._listener.counts.requests[signal, refusal.outcome] += 1
+        exchange.keep_alive = exchange.keep_alive and not self._listener.draining
+        exchange.response = responses.refused(
+            refusal,
+            encoding=exchange.encoding,
+            keep_alive=exchange.keep_alive,
+            extra=exchange.extra,
+        )
+        return refusal
+
+    # --- refusing before the request is complete ---
+
+    def _refuse(self, exchange: Exchange, error: TelemetryFlowError) -> None:
+        """Answer before the body is in; keep the connection only if little of it is left."""
+        exchange.keep_alive = exchange.keep_alive and self._may_discard_body()
+        self._fail(exchange, error)
+        exchange.hold.release()
+        exchange.pieces.clear()
+        if not exchange.keep_alive:
+            self._take_no_more(exchange)
+            self._flush()
+
+    def _may_discard_body(self) -> bool:
+        if b"transfer-encoding" in self._headers or b"expect" in self._headers:
+            return False
+        if self._direct is not None:
+            return False
+        length = int(self._headers.get(b"content-length", b"0"))
+        return length <= self._limits.discarded_bytes_max
+
+    def _refuse_unread(self, error: TelemetryFlowError) -> None:
+        """Refuse what could not be read to the end as a request, and close."""
+        exchange = self._current
+        if exchange is None:
+            hold = Hold(self._gateway.budget)
+            encoding = answer_encoding(self._headers)
+            exchange = Exchange(encoding, hold, keep_alive=False, now=self._loop.time())
+            self._queue.append(exchange)
+        exchange.keep_alive = False
+        if exchange.response is None:
+            self._fail(exchange, error)
+        exchange.hold.release()
+        exchange.pieces.clear()
+        self._in_head = False
+        self._take_no_more(exchange)
+        self._flush()
+
+    def _take_no_more(self, last: Exchange) -> None:
+        last.complete = True
+        self._current = None
+        self._closing = True
+        self._release_direct()
+
+    # --- writing ---
+
+    def _flush(self) -> None:
+        """Write the answers whose turn it is."""
+        queue = self._queue
+        while queue and queue[0].complete and (answer := queue[0].response) is not None:
+            exchange = queue.popleft()
+            self._served += 1
+            self._transport.write(answer)
+            if not exchange.keep_alive:
+                self._finish()
+                return
+        if queue:
+            return
+        self._since = self._loop.time()
+        if self._half_closed:
+            self._transport.close()
+        else:
+            self._read_on()
+
+    def _finish(self) -> None:
+        """Close so that the client gets to read the last answer."""
+        self._closing = True
+        if self._half_closed or not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._linger_until = self._loop.time() + self._limits.linger_seconds
+        self._transport.write_eof()

@@ -1,0 +1,108 @@
+"""What the head of an HTTP/1.1 request asks for, or the error that refuses it.
+
+Everything here is decided before a byte of the body is read.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
+from ingest.exports import Encoding
+from ingest.receivers.bodies import IDENTITY, encoding_named
+from ingest.receivers.limits import Limits
+from ingest.receivers.statuses import LengthRequired, MethodNotAllowed
+from ingest.signals import Signal
+from shared.errors import Invalid, NotFound, TooLarge, Unauthenticated, Unsupported
+
+SIGNAL_OF_PATH: Final = {
+    path.format(signal.value).encode(): signal
+    for signal in Signal
+    for path in ("/v1/{}", "/v2/{}", "/api/v2/otlp/{}")
+}
+HEALTH_PATHS: Final = frozenset({b"/healthz", b"/livez", b"/readyz"})
+READY_PATH: Final = b"/readyz"
+
+_CONTENT_TYPES: Final = {
+    b"application/x-protobuf": Encoding.PROTOBUF,
+    b"application/json": Encoding.JSON,
+}
+_KEY_IN_QUERY: Final = re.compile(
+    rb"(?:^|&)(?:x-)?(?:api[_-]?key|access[_-]?token|token|key|authorization)[_-]?\w*=",
+    re.IGNORECASE,
+)
+_CREDENTIAL_NAMES: Final = {name: name.encode() for name in CREDENTIAL_HEADERS}
+
+
+@dataclass(slots=True)
+class Export:
+    """An export request whose body may now come; `length` is None for a chunked one."""
+
+    signal: Signal
+    encoding: Encoding
+    credentials: Credentials
+    compression: str
+    length: int | None
+
+
+def answer_encoding(headers: Mapping[bytes, bytes]) -> Encoding:
+    """The encoding of the answer: the request's, JSON when that is none of ours."""
+    return _CONTENT_TYPES.get(_media_type(headers.get(b"content-type", b"")), Encoding.JSON)
+
+
+def signal_of(method: bytes, path: bytes) -> Signal:
+    """The signal that is posted to *path*."""
+    signal = SIGNAL_OF_PATH.get(path)
+    if signal is None:
+        raise NotFound("no such path; OTLP is served at /v1/traces, /v1/metrics and /v1/logs")
+    if method != b"POST":
+        raise MethodNotAllowed("OTLP is sent with POST")
+    return signal
+
+
+def credentials_in(headers: Mapping[bytes, bytes], query: bytes) -> Credentials:
+    """The credentials of the headers; never of the URL, which ends up in logs."""
+    if query and _KEY_IN_QUERY.search(query):
+        raise Unauthenticated("an API key does not belong in a URL: send it in a header")
+
+    def get(name: str) -> str | None:
+        value = headers.get(_CREDENTIAL_NAMES[name])
+        return None if value is None else value.decode("latin-1")
+
+    return credentials_of(get)
+
+
+def export_of(
+    signal: Signal, credentials: Credentials, headers: Mapping[bytes, bytes], limits: Limits
+) -> Export:
+    """Checks what is said about the body: its type, its compression, its size."""
+    encoding = _CONTENT_TYPES.get(_media_type(headers.get(b"content-type", b"")))
+    if encoding is None:
+        raise Unsupported("Content-Type must be application/x-protobuf or application/json")
+    compression = IDENTITY
+    if b"content-encoding" in headers:
+        compression = encoding_named(headers[b"content-encoding"].decode("latin-1"))
+    return Export(signal, encoding, credentials, compression, _length(headers, limits))
+
+
+def _length(headers: Mapping[bytes, bytes], limits: Limits) -> int | None:
+    transfer_encoding = headers.get(b"transfer-encoding")
+    if transfer_encoding is not None:
+        if transfer_encoding.strip().lower() != b"chunked":
+            raise Invalid("of transfer encodings only 'chunked' is supported")
+        return None
+    text = headers.get(b"content-length")
+    if text is None:
+        raise LengthRequired("send Content-Length, or a chunked body")
+    length = int(text)
+    if length > limits.body_bytes_max:
+        raise TooLarge(
+            f"the body of {length} bytes is larger than {limits.body_bytes_max}; "
+            "send smaller batches"
+        )
+    return length
+
+
+def _media_type(content_type: bytes) -> bytes:
+    return content_type.partition(b";")[0].strip().lower()

@@ -1,0 +1,58 @@
+"""Every limit of the receivers with its default."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a client may use of one receiver; times in seconds, sizes in bytes."""
+
+    # A request's body, as sent and again after decompression. OTLP's own default.
+    body_bytes_max: int = 64 << 20
+    # Members of one gzip stream and frames of one zstd stream: each costs a new decoder.
+    compressed_members_max: int = 1_024
+    # log2 of the largest zstd window: 8 MiB, what RFC 8878 asks decoders to support.
+    zstd_window_log_max: int = 23
+
+    connections_max: int = 4_000
+    connections_per_address_max: int = 200
+    tls_handshake_seconds: float = 10.0
+    # From connecting, or from the first byte of a request, to the end of its headers.
+    header_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    # A body is given up that after the grace has come slower than this, or takes longer in all.
+    body_grace_seconds: float = 10.0
+    body_bytes_per_second_min: int = 10 << 10
+    body_seconds_max: float = 60.0
+    # From the end of a body to the answer.
+    handler_seconds: float = 30.0
+    # How long a client may leave answers unread.
+    write_stalled_seconds: float = 30.0
+
+    url_bytes_max: int = 4 << 10
+    header_line_bytes_max: int = 8 << 10
+    headers_max: int = 100
+    headers_bytes_max: int = 32 << 10
+    # Requests read ahead on one HTTP/1.1 connection.
+    pipelined_requests_max: int = 64
+    # Of the body of a refused request, what is read and thrown away to keep the connection.
+    discarded_bytes_max: int = 16 << 10
+    # How long a closed connection waits for the client to read the last answer.
+    linger_seconds: float = 2.0
+
+    streams_max: int = 128
+    # HTTP/2 receive windows. Bytes are accounted as they are read, so these bound the network
+    # only: large enough that a distant client is not held up by round trips.
+    stream_window_bytes: int = 4 << 20
+    connection_window_bytes: int = 16 << 20
+    frame_bytes_max: int = 1 << 20
+    metadata_bytes_max: int = 16 << 10
+    # Pings between two requests; a client that keeps alive needs one in ten seconds.
+    pings_max: int = 100
+    # gRPC clients keep connections for later calls; one without calls and pings ends after this.
+    grpc_idle_seconds: float = 300.0
+    connection_age_seconds: float = 1_800.0
+    connection_age_grace_seconds: float = 30.0
+
+    # How often time limits are looked at, and so how far they may be off.
+    tick_seconds: float = 0.5
