@@ -199,7 +199,7 @@ class Committer:
         for _ in range(_SIZE_STEPS_MAX):
             if store.bytes_used() + size <= self._limits.retention_bytes:
                 return ""
-            if not delete_step(store, self._limits):
+            if not delete_step(store, self._limits, bytes_wanted=size):
                 break
         return "size"
 

@@ -15,14 +15,16 @@ STEP_PAGES_FREED_MAX: Final = 2_048
 FREE_BYTES_KEPT: Final = 64 * 2**20
 
 
-def delete_step(store: Store, limits: Limits) -> bool:
+def delete_step(store: Store, limits: Limits, *, bytes_wanted: int = 0) -> bool:
     """Deletes some records that retention lets go; True if there may be more to do.
+
+    Where *bytes_wanted* more would pass the size limit, age counts for less.
 
     To be called inside the lock, outside a transaction.
     """
     now_ms = time.time_ns() // 1_000_000
     old_ms = now_ms - int(limits.retention_hours * 3_600_000)
-    if store.bytes_used() > limits.retention_bytes:
+    if store.bytes_used() + bytes_wanted > limits.retention_bytes:
         old_ms = max(old_ms, now_ms - int(limits.consumed_seconds_min * 1_000))
     for lane, end in _deletable(store, limits):
         if _delete_older(store, lane, end, old_ms):

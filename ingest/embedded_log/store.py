@@ -25,7 +25,7 @@ from ingest.embedded_log.layout import (
     translated,
     unpack_headers,
 )
-from ingest.embedded_log.wal import WalScan, scan_wal, wal_kept
+from ingest.embedded_log.wal import WalScan, frames_recovered, scan_wal, wal_kept
 from ingest.log import Backlog, Committed, Record, Totals
 from shared.errors import Invalid
 from shared.faults import crash_point
@@ -83,22 +83,23 @@ class Store:
 
     @classmethod
     def _open_checked(cls, files: LogFiles, users: int, found: WalScan) -> "Store":
+        database = files.database(files.generation())
         try:
             if not found.header_holds:
                 raise Damaged("the header of the write-ahead log does not check")
-            store = cls(connect(files.database(files.generation())), files, users)
+            store = cls(connect(database), files, users)
         except BaseException:
             close_descriptor(users)
             raise
-        store._prepare(found.frames_committed)
+        store._prepare(found.frames_committed, Path(f"{database}-shm"))
         return store
 
-    def _prepare(self, frames_min: int) -> None:
+    def _prepare(self, frames_min: int, shm: Path) -> None:
         try:
             with driver_errors():
                 # Beginning to read makes SQLite recover the WAL; it then tells how far it got.
                 self.identity = self._about("identity")
-                _, frames, _ = self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                frames = frames_recovered(shm) if frames_min else 0
                 if frames < frames_min:
                     raise Damaged(f"write-ahead log of {frames_min} frames breaks off at {frames}")
                 self._load_lanes()

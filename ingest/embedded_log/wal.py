@@ -10,6 +10,8 @@ Format: https://www.sqlite.org/fileformat2.html#walformat
 
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ingest.embedded_log.layout import PAGE_BYTES
+from shared.errors import Unavailable
 
 HEADER_BYTES: Final = 32
 FRAME_HEADER_BYTES: Final = 24
@@ -24,6 +27,13 @@ FRAME_BYTES: Final = FRAME_HEADER_BYTES + PAGE_BYTES
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">4I")
 _MAGIC: Final = (0x377F0682, 0x377F0683)
+
+# Field mxFrame of the index header, in the byte order of this machine
+# (https://www.sqlite.org/walformat.html, section 2.1).
+_READ_FRAMES: Final = (
+    "import sys; header = open(sys.argv[1], 'rb').read(20); "
+    "print(int.from_bytes(header[16:20], sys.byteorder))"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,20 @@ def scan_wal(wal: Path) -> WalScan:
         if frame.salts == salts and frame.commits:
             committed = number
     return WalScan(frames_committed=committed)
+
+
+def frames_recovered(shm: Path) -> int:
+    """The number of frames that SQLite has found good, from the index that it shares.
+
+    Another process reads the file: closing it in this one would drop SQLite's locks on it. A
+    checkpoint would tell the same, but needs room on a disk that may be full.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _READ_FRAMES, str(shm)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=10, check=True)
+        return int(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"the write-ahead log cannot be checked: {error}") from error
 
 
 def read_frames(wal: Path) -> list[WalFrame]:
