@@ -1,6 +1,5 @@
 """One HTTP request and its answer, from the end of the headers until the answer has left."""
 
-
 from typing import TYPE_CHECKING
 
 from ingest.exports import Encoding

@@ -40,6 +40,7 @@ RETRY_SECONDS_MAX: Final = 30.0
 RETRY_SECONDS_MIN: Final = 0.1
 RETRY_JITTER: Final = 0.2
 MESSAGE_CHARACTERS_MAX: Final = 1_000
+DETAILS_TRAILER: Final = b"grpc-status-details-bin"
 UNEXPECTED: Final = "the gateway could not handle the request; send it again"
 
 
@@ -203,12 +204,12 @@ def status_json(refusal: Refusal) -> bytes:
 
 
 def grpc_trailers(refusal: Refusal) -> tuple[tuple[bytes, bytes], ...]:
-    """grpc-status, grpc-message and grpc-status-details-bin of a failed call."""
+    """grpc-status, grpc-message and grpc-status-details-bin of a failed call, as on the wire."""
     details = base64.b64encode(status_protobuf(refusal)).rstrip(b"=")
     return (
         (b"grpc-status", b"%d" % refusal.grpc_code),
         (b"grpc-message", percent_encoded(refusal.message)),
-        (b"grpc-status-details-bin", details),
+        (DETAILS_TRAILER, details),
     )
 
 
