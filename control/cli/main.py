@@ -1,0 +1,132 @@
+"""`telemetryflow`: every command and its options. What they do stands in the modules beside."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from shared.errors import Invalid, TelemetryFlowError
+from shared.settings import Settings
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+Command = Callable[[Settings, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        if getattr(options, "data", None):
+            os.environ["TELEMETRYFLOW_DATA_DIR"] = str(options.data)
+        settings = Settings.from_env({**_env_file(Path(".env")), **os.environ})
+    except Invalid as error:
+        return _say(f"telemetryflow: {error}", EXIT_USAGE)
+    try:
+        return _command(options.module, options.function)(settings, options)
+    except TelemetryFlowError as error:
+        return _say(f"telemetryflow: {error}", EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
+
+
+def _command(module: str, function: str) -> Command:
+    """Imported only now: `--help` must not wait for what other commands need."""
+    command: Command = getattr(import_module(module), function)
+    return command
+
+
+def _env_file(path: Path) -> dict[str, str]:
+    """NAME=value lines of a `.env` file in the working folder; the environment goes before it."""
+    if not path.is_file():
+        return {}
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
+    return {name.strip(): text.strip().strip("'\"") for name, sign, text in pairs if sign}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="telemetryflow",
+        description="OpenTelemetry data in, ClickHouse out, exactly once.",
+    )
+    parser.add_argument("--version", action="version", version=version("telemetryflow"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_processes(commands)
+    _add_tools(commands)
+    _add_keys(commands)
+    _add_dead_letters(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # noqa: SLF001 - has no public name
+
+
+def _add(
+    commands: "_Commands[argparse.ArgumentParser]", name: str, text: str, does: str
+) -> argparse.ArgumentParser:
+    """A command whose work is done by the function *does* ("module:function") of this package."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    module, _colon, function = does.partition(":")
+    parser.set_defaults(module=f"control.{module}", function=function)
+    return parser
+
+
+def _add_processes(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    up = _add(commands, "up", "everything on this machine", "supervisor:up")
+    up.add_argument("--data", type=Path, metavar="DIR", help="data folder (default ./data)")
+    up.add_argument("--demo", action="store_true", help="send demonstration data once it is up")
+    _add(commands, "ingest", "the OTLP gateway", "cli.processes:ingest")
+    _add(commands, "writer", "the writer from the log into ClickHouse", "cli.processes:writer")
+    _add(commands, "clickhouse", "the embedded ClickHouse server", "cli.processes:clickhouse")
+    migrate = _add(commands, "migrate", "create or update the tables", "cli.processes:migrate")
+    migrate.add_argument("--check", action="store_true", help="only list what is pending")
+
+
+def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    _add(commands, "check", "what is wrong, and what to do about it", "cli.check:check")
+    sql = _add(commands, "sql", "run a statement on ClickHouse", "cli.sql:sql")
+    sql.add_argument("statement", help='for example "SELECT count() FROM otel_traces"')
+    send = _add(commands, "send", "send realistic data through the OpenTelemetry SDK", "send:send")
+    send.add_argument(
+        "signal", nargs="?", default="all", choices=("traces", "logs", "metrics", "all")
+    )
+    send.add_argument("--rate", type=float, default=50.0, help="requests a second (default 50)")
+    send.add_argument("--seconds", type=float, default=10.0, help="for so long (default 10)")
+
+
+def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    key = commands.add_parser("key", help="API keys that exporters send with")
+    actions = key.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = _add(actions, "create", "make a key; its secret is shown once", "cli.keys:create")
+    create.add_argument("--tenant", default="default", help="made if it does not exist")
+    create.add_argument("--name", default="default", help="what the key is for")
+    create.add_argument("--signals", default="traces,metrics,logs", help="comma-separated")
+    create.add_argument("--days", type=int, default=365, help="expires after (default 365)")
+    _add(actions, "list", "all keys, without their secrets", "cli.keys:list_keys")
+    revoke = _add(actions, "revoke", "refuse a key from now on", "cli.keys:revoke")
+    revoke.add_argument("key_id", metavar="KEY_ID")
+
+
+def _add_dead_letters(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    letters = commands.add_parser("dlq", help="records that ClickHouse refused (dead letters)")
+    actions = letters.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add(actions, "list", "all dead letters", "cli.dlq:list_letters")
+    show = _add(actions, "show", "one dead letter: origin, reason, rows", "cli.dlq:show")
+    show.add_argument("number", type=int)
+    _add(actions, "replay", "insert those that were not yet, in order", "cli.dlq:replay")

@@ -1,0 +1,212 @@
+"""Composition roots of the gateway and writer processes: everything is wired here, by name."""
+
+import asyncio
+import hmac
+import logging
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+import uvloop
+from prometheus_client import start_http_server
+
+from ingest.admission import MemoryBudget
+from ingest.batcher import Batcher, BlockLimits
+from ingest.compression import compression
+from ingest.directory import Directory, SnapshotFile, keyless_tenant
+from ingest.embedded_log import EmbeddedLog
+from ingest.embedded_log.limits import Limits as LogLimits
+from ingest.gateway import Gateway
+from ingest.receivers.grpc import GrpcReceiver
+from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
+from ingest.receivers.http import HttpReceiver
+from ingest.receivers.limits import Limits
+from ingest.receivers.listener import Receiver
+from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
+from ingest.signals import TOPIC_OF_SIGNAL
+from ingest.workers import METRICS_PORT_STEP, Workers
+from shared.directory import ensure_default_tenant, load_or_create_pepper
+from shared.errors import TelemetryFlowError
+from shared.observability import set_up_logging
+from shared.settings import Settings
+
+# Requests in flight are waited for so long when the process is told to stop (L11).
+DRAIN_SECONDS: Final = 25.0
+LOG_FILE: Final = "log/log.db"
+DIRECTORY_FILE: Final = "directory.json"
+PEPPER_FILE: Final = "secrets/api-key-pepper"
+
+logger = logging.getLogger(__name__)
+
+
+def pepper_of(settings: Settings) -> bytes:
+    """The secret that API keys are hashed with."""
+    if settings.api_key_pepper:
+        return settings.api_key_pepper.encode()
+    return load_or_create_pepper(settings.data_dir / PEPPER_FILE)
+
+
+async def open_log(settings: Settings) -> EmbeddedLog:
+    """The embedded log of the data folder."""
+    path = settings.data_dir / LOG_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return await EmbeddedLog.open(
+        path,
+        partitions=dict.fromkeys(TOPIC_OF_SIGNAL.values(), settings.ingest_lanes),
+        limits=LogLimits(
+            retention_hours=settings.log_retention_hours,
+            retention_bytes=settings.log_retention_bytes,
+        ),
+    )
+
+
+async def _gateway(settings: Settings, worker: int) -> None:
+    async with AsyncExitStack() as stack:
+        log = await open_log(settings)
+        stack.push_async_callback(log.close)
+        directory = _directory(settings)
+        source = SnapshotFile(settings.data_dir / DIRECTORY_FILE, directory)
+        source.load()
+        following = asyncio.create_task(source.follow())
+        stack.callback(following.cancel)
+        gateway = Gateway(
+            directory=directory,
+            batcher=Batcher(
+                log,
+                lanes=await log.partitions("otlp.traces.v1"),
+                limits=BlockLimits(
+                    bytes_max=settings.ingest_block_bytes_max,
+                    rows_max=settings.ingest_block_rows_max,
+                    wait_ms=settings.ingest_block_wait_ms,
+                ),
+                compress=compression(settings.ingest_compression),
+            ),
+            budget=MemoryBudget(bytes_max=settings.ingest_memory_bytes_max),
+            request_seed=_request_seed(settings),
+        )
+        stack.push_async_callback(gateway.close)
+        receivers = _receivers(settings, gateway)
+        for receiver in receivers:
+            await receiver.start()
+        _serve_metrics(settings.ingest_metrics_port + worker * METRICS_PORT_STEP)
+        await _until_told_to_stop()
+        deadline = monotonic() + DRAIN_SECONDS
+        for receiver in receivers:
+            receiver.stop_accepting()
+        await asyncio.gather(
+            *(receiver.drain(max(deadline - monotonic(), 0.0)) for receiver in receivers)
+        )
+
+
+def _directory(settings: Settings) -> Directory:
+    ensure_default_tenant(settings.data_dir / DIRECTORY_FILE, settings.retention_days)
+    tenant = keyless_tenant(embedded=settings.is_embedded, host=settings.listen_host)
+    return Directory(pepper=pepper_of(settings), keyless_tenant=tenant)
+
+
+def _request_seed(settings: Settings) -> int:
+    """The same on all gateways that share the pepper."""
+    digest = hmac.digest(pepper_of(settings), b"request identity", "sha256")
+    return int.from_bytes(digest[:8], "little")
+
+
+def _receivers(settings: Settings, gateway: Gateway) -> list[Receiver]:
+    limits = Limits(body_bytes_max=settings.ingest_body_bytes_max)
+    several = settings.ingest_workers > 1
+    host = settings.listen_host
+    grpc: Receiver
+    if settings.ingest_grpc_engine == "grpcio":
+        grpc = GrpcioReceiver(
+            gateway,
+            host,
+            settings.ingest_grpc_port,
+            limits=limits,
+            tls=_tls_files(settings),
+            reuse_port=several,
+        )
+    else:
+        grpc = GrpcReceiver(
+            gateway,
+            host,
+            settings.ingest_grpc_port,
+            limits=limits,
+            tls=_tls(settings, GRPC_PROTOCOLS),
+            reuse_port=several,
+        )
+    http = HttpReceiver(
+        gateway,
+        host,
+        settings.ingest_http_port,
+        limits=limits,
+        tls=_tls(settings, HTTP_PROTOCOLS),
+        reuse_port=several,
+    )
+    return [grpc, http]
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    if not settings.ingest_tls_cert_file:
+        return None
+    authority = settings.ingest_tls_client_ca_file
+    return TlsFiles(
+        Path(settings.ingest_tls_cert_file),
+        Path(settings.ingest_tls_key_file),
+        Path(authority) if authority else None,
+    )
+
+
+def _tls(settings: Settings, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
+    files = _tls_files(settings)
+    if files is None:
+        return None
+    return server_context(
+        files.certificate, files.key, client_authority=files.client_authority, protocols=protocols
+    )
+
+
+def _serve_metrics(port: int) -> None:
+    """Prometheus metrics, on loopback only: they are not for the public."""
+    start_http_server(port, addr="127.0.0.1")
+
+
+async def _until_told_to_stop() -> None:
+    """Returns at SIGTERM or SIGINT; a second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await stopping.wait()
+
+
+def _run(main: Coroutine[None, None, None]) -> int:
+    try:
+        uvloop.run(main)
+    except TelemetryFlowError as error:
+        print(f"telemetryflow: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_gateway_worker(settings: Settings, worker: int) -> int:
+    if settings.ingest_workers > 1:
+        set_up_logging(settings, f"ingest-{worker}")
+    return _run(_gateway(settings, worker))
+
+
+def run_gateway(settings: Settings) -> int:
+    """Serve OTLP until SIGTERM; the exit code."""
+    if settings.ingest_workers > 1:
+        return Workers(_run_gateway_worker, settings).supervise()
+    return _run_gateway_worker(settings, 0)
