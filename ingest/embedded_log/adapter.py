@@ -211,6 +211,8 @@ class EmbeddedLog:
         except Damaged as damage:
             self._committer.report_damage(str(damage), self._store.stamp if self._store else stamp)
             raise Unavailable(f"the log is damaged and will be repaired: {damage}") from damage
+        except OSError as error:
+            raise Unavailable(f"the log cannot be read: {error}") from error
 
     def _current_store(self) -> Store:
         if self._store is not None and self._store.current():

@@ -19,14 +19,14 @@ from ingest.embedded_log.layout import Damaged
 from ingest.embedded_log.limits import Limits
 from ingest.embedded_log.retention import delete_step
 from ingest.embedded_log.salvage import Loss, salvage
-from ingest.embedded_log.store import NewRecord, Store
+from ingest.embedded_log.store import WAL_BYTES_KEPT, NewRecord, Store
 from ingest.metrics import LOG_APPENDS_REFUSED, LOG_BYTES
 from shared.errors import Invalid, Unavailable
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_BYTES: Final = 16 * 2**20
-_REPAIR_RETRY_SECONDS: Final = 1.0
+_REPAIR_RETRY_SECONDS: Final = 0.25
 _SIZE_STEPS_MAX: Final = 8
 
 
@@ -80,14 +80,23 @@ class Committer:
         return self._identity
 
     def open(self, partitions: dict[str, int]) -> None:
-        """Opens or makes the log, repairs it if it must, starts the thread. Blocks."""
+        """Opens or makes the log, repairs it if it must, starts the thread. Blocks.
+
+        Raises Unavailable.
+        """
+        try:
+            self._open_or_repair(partitions)
+        except (Damaged, OSError) as error:
+            raise Unavailable(f"the log cannot be opened: {error}") from error
+        self._thread.start()
+
+    def _open_or_repair(self, partitions: dict[str, int]) -> None:
         try:
             self._open_topics(partitions)
         except Damaged as damage:
             self.report_damage(str(damage), self._files.stamp())
             self._repair()
             self._open_topics(partitions)
-        self._thread.start()
 
     def _open_topics(self, partitions: dict[str, int]) -> None:
         with self._files.locked(self._limits.lock_wait_seconds):
@@ -239,7 +248,10 @@ class Committer:
             return
         self._bytes_since_checkpoint = 0
         try:
-            store.checkpoint()
+            if store.checkpoint() > WAL_BYTES_KEPT:
+                # Others append all the time: only with the lock can the WAL begin at its front.
+                with self._files.locked(self._limits.lock_wait_seconds):
+                    store.restart_wal()
         except Unavailable as error:
             logger.warning("The log could not be checkpointed, its -wal file grows: %s", error)
         except Damaged as damage:

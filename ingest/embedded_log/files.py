@@ -28,6 +28,7 @@ from shared.errors import Unavailable
 OFFSETS_AHEAD: Final = 100_000
 
 DAMAGED_FILES_MAX: Final = 3
+REPORTS_MAX: Final = 20
 _LOCK_POLL_SECONDS_MIN: Final = 0.0003
 _LOCK_POLL_SECONDS_MAX: Final = 0.005
 _REPAIRING: Final = b"repairing"
@@ -131,10 +132,11 @@ class LogFiles:
             database = self.database(generation)
             if database.exists() and self._unused(generation):
                 self._put_aside(database)
-        kept = sorted(self.path.parent.glob(f"{self.path.name}.damaged-*Z"), reverse=True)
-        for old in kept[DAMAGED_FILES_MAX:]:
-            for file in self.path.parent.glob(f"{old.name}*"):
-                file.unlink()
+        kept_of = {"Z": DAMAGED_FILES_MAX, "Z-wal": DAMAGED_FILES_MAX, "Z.json": REPORTS_MAX}
+        for ending, kept in kept_of.items():
+            aside = self.path.parent.glob(f"{self.path.name}.damaged-*{ending}")
+            for old in sorted(aside, reverse=True)[kept:]:
+                old.unlink()
 
     def _unused(self, generation: int) -> bool:
         users, alone = self.use(generation)

@@ -5,6 +5,7 @@ Synchronous and for one thread. Driver errors leave as Damaged or Unavailable, n
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from os import close as close_descriptor
@@ -36,6 +37,8 @@ CACHE_BYTES: Final = 8 * 2**20
 # Writers exclude each other by the lock file, so SQLite's own lock is only ever held for moments.
 _BUSY_SECONDS: Final = 2.0
 DAMAGED_RECORDS_MAX: Final = 1_000
+_RESTART_TRIES_MAX: Final = 20
+_RESTART_PAUSE_SECONDS: Final = 0.005
 
 INSERT_RECORD: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -248,10 +251,26 @@ class Store:
         )
         return moved > 0
 
-    def checkpoint(self) -> None:
-        """Copies what the WAL holds into the database, as far as nobody reads it."""
+    def checkpoint(self) -> int:
+        """Copies what the WAL holds into the database, as far as nobody reads it.
+
+        Returns the bytes that the WAL holds; it begins at its front again once all is copied.
+        """
         with driver_errors():
-            self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            answer = self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return int(answer[1]) * PAGE_BYTES
+
+    def restart_wal(self) -> None:
+        """Copies all that the WAL holds and lets it begin at its front; inside the lock.
+
+        Gives up for this time if another checkpoint goes on for too long.
+        """
+        with driver_errors():
+            for _ in range(_RESTART_TRIES_MAX):
+                busy, *_ = self.database.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+                if not busy:
+                    break
+                time.sleep(_RESTART_PAUSE_SECONDS)
 
     # --- reading -------------------------------------------------------------------------------
 

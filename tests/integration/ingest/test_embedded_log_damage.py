@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from ingest.embedded_log import EmbeddedLog, Limits
-from ingest.embedded_log.files import OFFSETS_AHEAD
+from ingest.embedded_log.files import DAMAGED_FILES_MAX, OFFSETS_AHEAD
 from ingest.embedded_log.layout import PAGE_BYTES
 from ingest.log import Committed, Record
+from shared.errors import Unavailable
 from tests.integration.ingest.log_polling import eventually
 
 TOPIC = "otlp.traces.v1"
@@ -362,7 +363,7 @@ async def test_a_log_that_cannot_be_repaired_yet_leaves_the_damaged_file_alone(
 
     with monkeypatch.context() as patched:
         patched.setattr("ingest.embedded_log.salvage.publish_database", no_room)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(Unavailable, match="No space"):
             await opened(path)
     assert path.read_bytes() == copy.read_bytes()
     log = await opened(path)
@@ -370,3 +371,23 @@ async def test_a_log_that_cannot_be_repaired_yet_leaves_the_damaged_file_alone(
         assert [r.offset for r in await read_from(log, 0)] == list(range(COUNT))
     finally:
         await log.close()
+
+
+async def test_only_the_newest_damaged_files_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    for number in range(DAMAGED_FILES_MAX + 2):
+        log = await opened(path)
+        await log.append(TOPIC, 1, b"%d" % number, ())
+        await log.close()
+        _overwrite_beginning(newest_generation(tmp_path))
+    log = await opened(path)
+    try:
+        values = [record.value for record in await read_from(log, 0, 1)]
+        assert values == [b"%d" % number for number in range(DAMAGED_FILES_MAX + 2)]
+        assert len(damaged_files(tmp_path, "Z")) == DAMAGED_FILES_MAX
+    finally:
+        await log.close()
+
+
+def newest_generation(folder: Path) -> Path:
+    return max(folder.glob("log*.db"), key=lambda file: file.stat().st_mtime_ns)

@@ -284,3 +284,24 @@ async def test_a_process_that_stops_while_it_holds_the_lock_costs_others_a_bound
         await locker.communicate(b"")
     assert await eventually(lambda: log.append(TOPIC, 0, b"", ())) == 0
     await log.close()
+
+
+async def test_the_write_ahead_log_stays_small_while_several_append_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.embedded_log.committer.CHECKPOINT_BYTES", MIB)
+    monkeypatch.setattr("ingest.embedded_log.committer.WAL_BYTES_KEPT", 2 * MIB)
+    path = tmp_path / "log.db"
+    logs = [await EmbeddedLog.open(path, limits=Limits(bytes_free_min=0)) for _ in range(2)]
+
+    async def append(log: EmbeddedLog) -> None:
+        for _ in range(60):
+            await log.append(TOPIC, 0, bytes(200_000), ())
+
+    try:
+        await asyncio.gather(*(append(log) for log in logs for _ in range(2)))
+        assert (await logs[0].bounds(TOPIC, 0))[1] == 240
+        assert (tmp_path / "log.db-wal").stat().st_size < 12 * MIB
+    finally:
+        for log in logs:
+            await log.close()
