@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Final
 
 import uvloop
-from prometheus_client import start_http_server
 
 from ingest.admission import MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
@@ -23,6 +22,7 @@ from ingest.directory import Directory, SnapshotFile, keyless_tenant
 from ingest.embedded_log import EmbeddedLog
 from ingest.embedded_log.limits import Limits as LogLimits
 from ingest.gateway import Gateway
+from ingest.metrics_server import MetricsServer
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
 from ingest.receivers.http import HttpReceiver
@@ -31,6 +31,9 @@ from ingest.receivers.listener import Receiver
 from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
 from ingest.signals import TOPIC_OF_SIGNAL
 from ingest.workers import METRICS_PORT_STEP, Workers
+from ingest.writer import new_writer
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
+from shared.clickhouse.views import views_of_tenant
 from shared.directory import ensure_default_tenant, load_or_create_pepper
 from shared.errors import TelemetryFlowError
 from shared.observability import set_up_logging
@@ -94,7 +97,13 @@ async def _gateway(settings: Settings, worker: int) -> None:
         receivers = _receivers(settings, gateway)
         for receiver in receivers:
             await receiver.start()
-        _serve_metrics(settings.ingest_metrics_port + worker * METRICS_PORT_STEP)
+        metrics_server = MetricsServer(
+            settings.ingest_metrics_port + worker * METRICS_PORT_STEP,
+            setting="INGEST_METRICS_PORT",
+            not_ready_because=gateway.ready,
+        )
+        await metrics_server.start()
+        stack.push_async_callback(metrics_server.close)
         await _until_told_to_stop()
         deadline = monotonic() + DRAIN_SECONDS
         for receiver in receivers:
@@ -102,6 +111,33 @@ async def _gateway(settings: Settings, worker: int) -> None:
         await asyncio.gather(
             *(receiver.drain(max(deadline - monotonic(), 0.0)) for receiver in receivers)
         )
+
+
+async def _writer(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        log = await open_log(settings)
+        stack.push_async_callback(log.close)
+        clickhouse = ClickHouse(ClickHouseAddress.of(settings))
+        stack.push_async_callback(clickhouse.close)
+
+        async def ensure_tenant(tenant_id: str) -> None:
+            for statement in views_of_tenant(settings.clickhouse_database, tenant_id):
+                await clickhouse.command(statement)
+
+        writer = new_writer(log, clickhouse, settings, ensure_tenant)
+        metrics_server = MetricsServer(
+            settings.writer_metrics_port,
+            setting="WRITER_METRICS_PORT",
+            not_ready_because=lambda: None,
+        )
+        await metrics_server.start()
+        stack.push_async_callback(metrics_server.close)
+        writing = asyncio.create_task(writer.run())
+        stopping = asyncio.create_task(_until_told_to_stop())
+        await asyncio.wait((writing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        writer.stop()
+        stopping.cancel()
+        await writing
 
 
 def _directory(settings: Settings) -> Directory:
@@ -170,11 +206,6 @@ def _tls(settings: Settings, protocols: tuple[str, ...]) -> ssl.SSLContext | Non
     )
 
 
-def _serve_metrics(port: int) -> None:
-    """Prometheus metrics, on loopback only: they are not for the public."""
-    start_http_server(port, addr="127.0.0.1")
-
-
 async def _until_told_to_stop() -> None:
     """Returns at SIGTERM or SIGINT; a second one ends the process at once."""
     stopping = asyncio.Event()
@@ -210,3 +241,8 @@ def run_gateway(settings: Settings) -> int:
     if settings.ingest_workers > 1:
         return Workers(_run_gateway_worker, settings).supervise()
     return _run_gateway_worker(settings, 0)
+
+
+def run_writer(settings: Settings) -> int:
+    """Write into ClickHouse until SIGTERM; the exit code."""
+    return _run(_writer(settings))

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # noqa: SLF001 - has no public name
+_Commands = argparse._SubParsersAction  # noqa: SLF001 - has no public name
 
 
 def _add(

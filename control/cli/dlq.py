@@ -1,0 +1,107 @@
+"""`telemetryflow dlq`: the records that ClickHouse refused."""
+
+import asyncio
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from ingest.app import open_log
+from ingest.dead_letters import dead_letter, dead_letters, rows_of_letter
+from ingest.dead_letters import replay as replay_letters
+from ingest.inserts import ClickHouseInserts
+from ingest.log import TelemetryLog
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
+from shared.errors import Invalid
+from shared.settings import Settings
+
+ROWS_SHOWN_MAX = 20
+REASON_CHARACTERS_SHOWN = 80
+
+
+@asynccontextmanager
+async def _log(settings: Settings) -> AsyncIterator[TelemetryLog]:
+    log = await open_log(settings)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+def list_letters(settings: Settings, _options: Namespace) -> int:
+    """One line each, oldest first."""
+    asyncio.run(_list(settings))
+    return 0
+
+
+async def _list(settings: Settings) -> None:
+    table = Table("number", "buried", "from", "table", "bytes", "reason", box=None)
+    async with _log(settings) as log:
+        async for letter in dead_letters(log):
+            origin = letter.origin
+            table.add_row(
+                str(letter.number),
+                _time(letter.buried_at_ms),
+                f"{origin.topic}/{origin.partition}@{origin.offset}",
+                letter.table,
+                str(len(letter.value)),
+                letter.reason[:REASON_CHARACTERS_SHOWN],
+            )
+    console = Console(width=180)
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("There are no dead letters.")
+
+
+def show(settings: Settings, options: Namespace) -> int:
+    """Everything about one dead letter, with its first rows if they can be read."""
+    asyncio.run(_show(settings, options.number))
+    return 0
+
+
+async def _show(settings: Settings, number: int) -> None:
+    async with _log(settings) as log:
+        letter = await dead_letter(log, number)
+    print(f"number   {letter.number}")
+    print(f"buried   {_time(letter.buried_at_ms)}")
+    print(f"origin   {letter.origin}")
+    print(f"table    {letter.table}")
+    print(f"bytes    {len(letter.value)}")
+    print(f"reason   {letter.reason}")
+    for name, value in letter.headers:
+        print(f"header   {name} = {value[:64]!r}")
+    try:
+        rows = rows_of_letter(letter)
+    except Invalid as error:
+        print(f"rows     {error}")
+        return
+    for row in rows[:ROWS_SHOWN_MAX]:
+        print(f"  {orjson.dumps(row, default=repr).decode()}")
+
+
+def replay(settings: Settings, _options: Namespace) -> int:
+    """Insert what was not replayed yet; exit code 1 when one is still refused."""
+    return asyncio.run(_replay(settings))
+
+
+async def _replay(settings: Settings) -> int:
+    async with (
+        _log(settings) as log,
+        await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse,
+    ):
+        inserts = ClickHouseInserts(clickhouse, database=settings.clickhouse_database)
+        outcome = await replay_letters(log, inserts)
+    print(f"{outcome.stored} dead letters stored")
+    if outcome.refused is None:
+        return 0
+    print(f"stopped at {outcome.refused.number}, which is still refused: {outcome.reason}")
+    return 1
+
+
+def _time(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}"
