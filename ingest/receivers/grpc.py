@@ -14,14 +14,13 @@ from ingest.exports import FULL_SUCCESS, Encoding
 from ingest.receivers import http2
 from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import IDENTITY, Hold, inflated
+from ingest.receivers.fields import credential_key, credentials_in
 from ingest.receivers.grpc_calls import (
     HEALTH_CHECK,
     HEALTH_WATCH,
     PREFIX_BYTES,
     Head,
     Message,
-    credential_key,
-    credentials_in,
     fields_of,
     http_refusal_of,
     unknown_method,

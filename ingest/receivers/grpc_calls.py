@@ -6,7 +6,7 @@ Formats: gRPC over HTTP/2 (PROTOCOL-HTTP2.md of grpc/grpc).
 from collections.abc import Mapping
 from typing import Final
 
-from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
+from ingest.credentials import Credentials
 from ingest.receivers.bodies import IDENTITY, encoding_named
 from ingest.receivers.http2 import Headers
 from ingest.receivers.limits import Limits
@@ -36,7 +36,6 @@ _SECONDS_OF_UNIT: Final = {
     ord("u"): 1e-6,
     ord("n"): 1e-9,
 }
-_CREDENTIAL_NAMES: Final = {name: name.encode() for name in CREDENTIAL_HEADERS}
 _CONTENT_TYPES: Final = frozenset({b"application/grpc", b"application/grpc+proto"})
 
 
@@ -79,21 +78,6 @@ def http_refusal_of(fields: Mapping[bytes, bytes]) -> int | None:
         return 405
     content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
     return None if content_type in _CONTENT_TYPES else 415
-
-
-def credentials_in(fields: Mapping[bytes, bytes]) -> Credentials:
-    """The credentials of the metadata."""
-
-    def get(name: str) -> str | None:
-        value = fields.get(_CREDENTIAL_NAMES[name])
-        return None if value is None else value.decode("latin-1")
-
-    return credentials_of(get)
-
-
-def credential_key(fields: Mapping[bytes, bytes]) -> tuple[bytes | None, ...]:
-    """What `credentials_in` depends on, to be compared with that of the call before."""
-    return tuple(map(fields.get, _CREDENTIAL_NAMES.values()))
 
 
 def timeout_of(text: bytes | None) -> float | None:

@@ -19,11 +19,11 @@ from ingest.exports import Encoding, Exporter
 from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import Hold
 from ingest.receivers.counts import Counts
+from ingest.receivers.fields import credentials_in
 from ingest.receivers.grpc_calls import (
     HEALTH_CHECK,
     HEALTH_WATCH,
     SIGNAL_OF_METHOD,
-    credentials_in,
 )
 from ingest.receivers.grpc_health import known_status_of, service_of, status_of
 from ingest.receivers.limits import Limits

@@ -13,10 +13,12 @@ from typing import Final, cast
 
 import httptools
 
+from ingest.credentials import Credentials
 from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
 from ingest.receivers import http_responses as responses
 from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import IDENTITY, Hold, inflated
+from ingest.receivers.fields import credential_key, credentials_in
 from ingest.receivers.http_exchange import Exchange
 from ingest.receivers.http_requests import (
     HEALTH_PATHS,
@@ -24,8 +26,8 @@ from ingest.receivers.http_requests import (
     SIGNAL_OF_PATH,
     Export,
     answer_encoding,
-    credentials_in,
     export_of,
+    refuse_key_in,
     signal_of,
 )
 from ingest.receivers.limits import Limits
@@ -80,6 +82,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         # Requests whose answers have not left yet, and the one that is being received.
         self._queue: deque[Exchange] = deque()
         self._current: Exchange | None = None
+        self._known_credentials: tuple[tuple[bytes | None, ...], Credentials] = ((), Credentials())
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._headers_count = 0
@@ -233,7 +236,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         if export.length - exchange.received_bytes < DIRECT_BYTES_MIN:
             return
         # A BytesIO made of a bytes object that nobody else holds writes into that very object,
-        # and getvalue gives it back: the body is never copied.
+        # and getvalue, once no view is left, gives it back: the body is never copied.
         self._sink = BytesIO(bytes(export.length))
         view = self._sink.getbuffer()
         at = 0
@@ -248,9 +251,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._direct = direct
         if direct:
             return
-        exchange, sink = cast("Exchange", self._current), cast("BytesIO", self._sink)
-        exchange.pieces = [sink.getvalue()]
-        exchange.received_bytes = len(exchange.pieces[0])
+        exchange = cast("Exchange", self._current)
+        exchange.pieces.clear()
+        exchange.sink = self._sink
+        exchange.received_bytes = cast("Export", exchange.export).length or 0
         self._release_direct()
         self._message_received(exchange)
 
@@ -355,13 +359,22 @@ class HttpConnection(asyncio.BufferedProtocol):
                 exchange.response = responses.preflight(origin, keep_alive=exchange.keep_alive)
                 return
         signal = signal_of(method, path)
-        credentials = credentials_in(headers, query)
+        if query:
+            refuse_key_in(query)
+        credentials = self._credentials()
         self._gateway.authenticate(credentials, signal)
         export = export_of(signal, credentials, headers, self._limits)
         exchange.hold.add(export.length or 0)
         exchange.export = export
         if headers.get(b"expect", b"").lower() == b"100-continue" and len(self._queue) == 1:
             self._transport.write(responses.CONTINUE)
+
+    def _credentials(self) -> Credentials:
+        """Those of the headers, which clients repeat from request to request."""
+        key, known = credential_key(self._headers), self._known_credentials
+        if key != known[0]:
+            known = self._known_credentials = (key, credentials_in(self._headers))
+        return known[1]
 
     def _answer_health(self, exchange: Exchange, path: bytes, method: bytes) -> None:
         reason = None
@@ -390,8 +403,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     async def _serve(self, exchange: Exchange) -> None:
         export = cast("Export", exchange.export)
         try:
-            body = b"".join(exchange.pieces)
-            exchange.pieces.clear()
+            body = exchange.take_body()
             if export.compression is not IDENTITY:
                 body = await inflated(body, export.compression, exchange.hold, self._limits)
             answer = await self._gateway.export(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
+from ingest.credentials import Credentials
 from ingest.exports import Encoding
 from ingest.receivers.bodies import IDENTITY, encoding_named
 from ingest.receivers.limits import Limits
@@ -32,7 +32,6 @@ _KEY_IN_QUERY: Final = re.compile(
     rb"(?:^|&)(?:x-)?(?:api[_-]?key|access[_-]?token|token|key|authorization)[_-]?\w*=",
     re.IGNORECASE,
 )
-_CREDENTIAL_NAMES: Final = {name: name.encode() for name in CREDENTIAL_HEADERS}
 
 
 @dataclass(slots=True)
@@ -61,16 +60,10 @@ def signal_of(method: bytes, path: bytes) -> Signal:
     return signal
 
 
-def credentials_in(headers: Mapping[bytes, bytes], query: bytes) -> Credentials:
-    """The credentials of the headers; never of the URL, which ends up in logs."""
-    if query and _KEY_IN_QUERY.search(query):
+def refuse_key_in(query: bytes) -> None:
+    """Unauthenticated when the URL carries an API key, because URLs end up in logs."""
+    if _KEY_IN_QUERY.search(query):
         raise Unauthenticated("an API key does not belong in a URL: send it in a header")
-
-    def get(name: str) -> str | None:
-        value = headers.get(_CREDENTIAL_NAMES[name])
-        return None if value is None else value.decode("latin-1")
-
-    return credentials_of(get)
 
 
 def export_of(

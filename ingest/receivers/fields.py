@@ -1,0 +1,24 @@
+"""Credentials among the header fields of a request, whatever the transport."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
+
+_NAMES: Final = {name: name.encode() for name in CREDENTIAL_HEADERS}
+_RAW_NAMES: Final = tuple(_NAMES.values())
+
+
+def credentials_in(fields: Mapping[bytes, bytes]) -> Credentials:
+    """The credentials among *fields*, whose names are in lower case."""
+
+    def get(name: str) -> str | None:
+        value = fields.get(_NAMES[name])
+        return None if value is None else value.decode("latin-1")
+
+    return credentials_of(get)
+
+
+def credential_key(fields: Mapping[bytes, bytes]) -> tuple[bytes | None, ...]:
+    """All that `credentials_in` depends on, to be compared with that of the request before."""
+    return tuple(map(fields.get, _RAW_NAMES))
