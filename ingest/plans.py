@@ -22,8 +22,8 @@ import orjson
 
 from ingest.codec.tables import TABLES
 from ingest.log import Record
-from ingest.records import RecordInfo, from_headers, rows_of
-from shared.errors import Invalid
+from ingest.records import SCHEMA_VERSION, RecordInfo, from_headers, rows_of
+from shared.errors import Invalid, TelemetryFlowError
 
 METADATA_VERSION: Final = 1
 # The bitmap of buried offsets must fit into the metadata: 1 bit each, 4 characters for 3 bytes.
@@ -33,6 +33,10 @@ TOKEN_CHARACTERS: Final = 32
 GroupKey = tuple[str, int, str]
 # Sorts first: what cannot be inserted at all is set aside before anything else happens.
 UNREADABLE: Final[GroupKey] = ("", 0, "")
+
+
+class NewerRelease(TelemetryFlowError):  # noqa: N818 - named like the rest of the error tree
+    """A newer release wrote this: it is good data, and this release must leave it alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,10 @@ def dead_letter_token(log_identity: str, topic: str, partition: int, offset: int
 
 
 def grouped(records: Iterable[Record]) -> list[Group]:
-    """The groups of *records*, in the order in which they are inserted."""
+    """The groups of *records*, in the order in which they are inserted.
+
+    Raises NewerRelease when one of them is of a schema version that is yet unknown.
+    """
     groups: dict[GroupKey, list[PlannedRecord]] = {}
     for record in records:
         planned = read_headers(record)
@@ -141,6 +148,11 @@ def grouped(records: Iterable[Record]) -> list[Group]:
 
 def read_headers(record: Record) -> PlannedRecord:
     """What *record* says about itself; headers that say nothing are no error here."""
+    if is_newer(record):
+        raise NewerRelease(
+            f"record {record.offset} of {record.topic}/{record.partition} was written by a newer "
+            f"release (this one knows versions up to {SCHEMA_VERSION}): update the writer"
+        )
     try:
         info = from_headers(record.headers)
         if info.table not in TABLES:
@@ -148,6 +160,12 @@ def read_headers(record: Record) -> PlannedRecord:
     except Invalid as refusal:
         return PlannedRecord(record, None, refusal)
     return PlannedRecord(record, info)
+
+
+def is_newer(record: Record) -> bool:
+    """Whether *record* is of a schema version that only newer releases know."""
+    version = dict(record.headers).get("v", b"")
+    return len(version) == 1 and version[0] > SCHEMA_VERSION
 
 
 def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
@@ -169,14 +187,14 @@ def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
 def from_metadata(offset: int, metadata: str) -> tuple[Progress, Plan | None]:
     """Progress and the unfinished plan, if any, of a commit at *offset*.
 
-    Raises Invalid when another release wrote it, or it is damaged: guessing would store twice.
+    Raises NewerRelease or, when it is damaged, Invalid: guessing would store twice.
     """
     if not metadata:
         return Progress(), None
     try:
         fields = orjson.loads(metadata)
         if fields["v"] != METADATA_VERSION:
-            raise Invalid(f"committed by another release (metadata version {fields['v']})")
+            raise NewerRelease(f"the offset was committed by a release of version {fields['v']}")
         progress = Progress(int(fields["stored"]), int(fields["dead"]))
         return progress, _plan_of(offset, fields) if "end" in fields else None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
