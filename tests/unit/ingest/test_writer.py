@@ -38,7 +38,8 @@ class Rig:
         self.writer = self.restarted()
 
     def restarted(self) -> PartitionWriter:
-        """A writer as a new process would have it."""
+        """A writer as a new process would have it, with all planned faults behind it."""
+        self.log.faults.planned.clear()
         self.writer = PartitionWriter(
             self.log,
             TOPIC,
