@@ -82,13 +82,33 @@ def restart_if_gone(product: Product, name: str) -> None:
     "point",
     [
         "gateway.after_auth",
+        "gateway.before_produce",
+        "log.before_commit",
+        "log.after_commit",
+        "gateway.after_produce",
         "gateway.after_ack_before_reply",
     ],
 )
-def test_F01_F04_a_gateway_that_dies_loses_and_doubles_nothing(
+def test_F01_to_F04_a_gateway_that_dies_loses_and_doubles_nothing(
     product: Product, point: str
 ) -> None:
     crash_under_load(product, "ingest", f"{point}:5", f"run/{point}/")
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "writer.after_poll",
+        "writer.after_plan_commit",
+        "writer.before_insert",
+        "writer.after_insert_before_commit",
+        "writer.after_commit",
+    ],
+)
+def test_F10_to_F14_a_writer_that_dies_loses_and_doubles_nothing(
+    product: Product, point: str
+) -> None:
+    crash_under_load(product, "writer", f"{point}:2", f"run/{point}/")
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -214,7 +214,7 @@ class Product:
 
 def _plain_environment() -> dict[str, str]:
     """The environment without settings of the person who runs the tests."""
-    names = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+    names = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
