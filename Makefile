@@ -1,0 +1,62 @@
+# Two commands do everything: `make run` starts the product, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := setup.py pyproject.toml $(wildcard ingest/codec/*.pyx ingest/codec/*.pxd)
+FUZZ_SECONDS ?= 15
+
+.DEFAULT_GOAL := help
+.PHONY: help run test format lint bench fuzz wheel lock clean doctor
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.built ## everything on this machine: OTLP on 4317 and 4318, ClickHouse on 8123
+	@$(BIN)/telemetryflow up
+
+test: $(VENV)/.dev $(VENV)/.built ## all tests, linters and type checks among them
+	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/e2e tests/chaos
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev $(VENV)/.built ## only the linters, type checks and rules of the source
+	$(BIN)/python -m pytest tests/test_source.py
+
+bench: $(VENV)/.dev $(VENV)/.built ## micro benchmarks: CPU seconds per million items
+	$(BIN)/python -m pytest benchmarks/micro --benchmark-only --benchmark-columns=min,median,rounds
+
+fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
+	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+wheel: $(VENV)/.dev ## a wheel with the compiled codec in dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
+lock: $(VENV)/.dev ## compile requirements/*.txt anew (needs uv)
+	sh requirements/compile.sh
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist *.egg-info ingest/codec/*.so
+
+doctor:
+	@sh requirements/doctor.sh "$(PYTHON)"
+
+$(BIN)/python:
+	@$(MAKE) --no-print-directory doctor
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt | $(VENV)/.runtime
+	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.built: $(SOURCES) | $(VENV)/.runtime
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
