@@ -9,12 +9,13 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from string import Template
 from typing import Any, Final
 
+from shared.clickhouse.columns import columns_of
 from shared.clickhouse.views import views_of_all
 from shared.errors import Conflict
 
@@ -106,22 +107,31 @@ class Migrator:
         return pending
 
     async def problems(self) -> list[Problem]:
-        """Tables that are missing, or that lack the window that deduplicates repeated inserts."""
-        tables = {str(name): str(create) for name, create in await self._tables()}
+        """What is wrong with the tables; columns and tables that are not ours do not matter.
+
+        A table may be missing, may lack the window that deduplicates repeated inserts, or a column
+        may be missing or of another type than the migrations gave it.
+        """
+        windows = {str(name): bool(has_window) for name, has_window in await self._windows()}
+        columns: dict[str, dict[str, str]] = {}
+        for table, column, kind in await self._columns():
+            columns.setdefault(str(table), {})[str(column)] = str(kind)
         found = []
-        for name in expected_tables():
-            if name not in tables:
+        for name, expected in expected_columns().items():
+            if name not in windows:
                 found.append(Problem(name, "is missing: run 'telemetryflow migrate'"))
-            elif not re.search(r"replicated_deduplication_window = [1-9]", tables[name]):
-                found.append(
-                    Problem(
-                        name,
-                        "has no deduplication window, so a repeated insert would be stored twice: "
-                        f"ALTER TABLE {self._database}.{name} MODIFY SETTING "
-                        f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
-                    )
-                )
+                continue
+            if not windows[name]:
+                found.append(Problem(name, self._no_window(name)))
+            found += [Problem(name, text) for text in _drift(expected, columns.get(name, {}))]
         return found
+
+    def _no_window(self, table: str) -> str:
+        return (
+            "has no deduplication window, so a repeated insert would be stored twice: "
+            f"ALTER TABLE {self._database}.{table} MODIFY SETTING "
+            f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}"
+        )
 
     async def _apply(self, migration: Migration) -> None:
         logger.info("applying migration %s", migration.name)
@@ -171,14 +181,28 @@ class Migrator:
         rows = await self._query(f"SELECT Number, Checksum FROM {self._database}.tf_migrations")  # noqa: S608
         return {int(number): str(checksum) for number, checksum in rows}
 
-    async def _tables(self) -> Rows:
+    async def _windows(self) -> Rows:
         return await self._query(
-            "SELECT name, create_table_query FROM system.tables "  # noqa: S608
+            "SELECT name, match(create_table_query, "  # noqa: S608
+            "'replicated_deduplication_window = [1-9]') FROM system.tables "
             f"WHERE database = '{self._database}' AND engine LIKE '%MergeTree'"
         )
 
+    async def _columns(self) -> Rows:
+        return await self._query(
+            "SELECT table, name, type FROM system.columns "  # noqa: S608
+            f"WHERE database = '{self._database}' ORDER BY table, position"
+        )
 
-def expected_tables() -> list[str]:
-    """Names of all tables that the migrations make."""
-    pattern = re.compile(r"CREATE TABLE IF NOT EXISTS \$\{database\}\.(\w+)")
-    return [name for migration in migrations() for name in pattern.findall(migration.text)]
+
+def _drift(expected: Mapping[str, str], actual: Mapping[str, str]) -> list[str]:
+    return [
+        f"column {column} is {actual.get(column, 'missing')}, not {kind}"
+        for column, kind in expected.items()
+        if actual.get(column) != kind
+    ]
+
+
+def expected_columns() -> dict[str, dict[str, str]]:
+    """Columns and types of all tables that the migrations make."""
+    return columns_of(";\n".join(migration.text for migration in migrations()))

@@ -41,7 +41,9 @@ class Summary:
 
 
 def _engine_error(error: Exception) -> EngineError:
-    text = str(error)
+    # A message may quote data that is no UTF-8; the binding then fails to make its own error.
+    raw = error.object if isinstance(error, UnicodeDecodeError) else str(error)
+    text = raw if isinstance(raw, str) else raw.decode(errors="replace")
     match = _CODE.search(text)
     return EngineError(text, int(match[1]) if match else _UNKNOWN)
 
