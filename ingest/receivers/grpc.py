@@ -225,12 +225,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self.go_away()
 
     def _check_body_rate(self, call: Call, now: float) -> None:
-        seconds, limits = now - call.started, self._limits
-        if seconds <= limits.body_grace_seconds:
-            return
-        expected = (seconds - limits.body_grace_seconds) * limits.body_bytes_per_second_min
         received = call.message.received_bytes if call.message else 0
-        if received < expected or seconds > limits.body_seconds_max:
+        if self._limits.too_slow(received, now - call.started):
             self._fail(call, Slow("the message of the call came too slowly"))
 
     # --- events ---

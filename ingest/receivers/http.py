@@ -14,12 +14,12 @@ from typing import Final, cast
 import httptools
 
 from ingest.credentials import Credentials
-from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
+from ingest.exports import Answer, Exporter
 from ingest.receivers import http_responses as responses
-from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import IDENTITY, Hold, inflated
 from ingest.receivers.fields import credential_key, credentials_in
 from ingest.receivers.http_exchange import Exchange
+from ingest.receivers.http_head import HeadReader
 from ingest.receivers.http_requests import (
     HEALTH_PATHS,
     READY_PATH,
@@ -27,20 +27,17 @@ from ingest.receivers.http_requests import (
     Export,
     answer_encoding,
     export_of,
+    refuse_body_of_upgrade,
     refuse_key_in,
     signal_of,
 )
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Listener
-from ingest.receivers.statuses import HeadersTooLarge, Refusal, Slow, UrlTooLong, refusal_of
+from ingest.receivers.statuses import Refusal, Slow, refusal_of
 from shared.errors import Invalid, TelemetryFlowError, TooLarge, Unavailable
 
 # A rest of a body that is shorter goes through the parser: a new parser costs more.
 DIRECT_BYTES_MIN: Final = 8 << 10
-_FULL_SUCCESS: Final = {
-    Encoding.PROTOBUF: responses.response(200, b"", encoding=Encoding.PROTOBUF),
-    Encoding.JSON: responses.response(200, b"{}", encoding=Encoding.JSON),
-}
 
 logger = logging.getLogger(__name__)
 
@@ -69,35 +66,26 @@ class HttpReceiver(Listener):
         return HttpConnection(self)
 
 
-class HttpConnection(asyncio.BufferedProtocol):
+class HttpConnection(HeadReader, asyncio.BufferedProtocol):
     """One client connection; implements listener.Connection."""
 
     def __init__(self, listener: HttpReceiver) -> None:
+        super().__init__(listener.limits)
         self._listener = listener
         self._gateway = listener.gateway
-        self._limits = listener.limits
-        self._loop = asyncio.get_running_loop()
         self._transport = cast("asyncio.Transport", None)
         self._parser: httptools.HttpRequestParser | None = None
         # Requests whose answers have not left yet, and the one that is being received.
         self._queue: deque[Exchange] = deque()
         self._current: Exchange | None = None
         self._known_credentials: tuple[tuple[bytes | None, ...], Credentials] = ((), Credentials())
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._headers_count = 0
-        self._headers_bytes = 0
-        self._in_head = False
-        self._head_bytes: int | None = None
+        self._upgrading = False
         self._direct: memoryview | None = None
         self._sink: BytesIO | None = None
-        # No more requests are taken; what still comes is thrown away.
-        self._closing = False
         self._discarded_bytes = 0
         self._linger_until = 0.0
         self._half_closed = False
         self._served = 0
-        self._since = self._loop.time()
         self._stalled_since = 0.0
 
     # --- asyncio ---
@@ -179,14 +167,10 @@ class HttpConnection(asyncio.BufferedProtocol):
     # --- time limits ---
 
     def _check_body_rate(self, exchange: Exchange, now: float) -> None:
-        seconds, limits = now - exchange.started, self._limits
-        if exchange.response is not None or seconds <= limits.body_grace_seconds:
-            return
-        expected = (seconds - limits.body_grace_seconds) * limits.body_bytes_per_second_min
         received = exchange.received_bytes
         if self._direct is not None and exchange.export is not None:
             received = (exchange.export.length or 0) - len(self._direct)
-        if received < expected or seconds > limits.body_seconds_max:
+        if exchange.response is None and self._limits.too_slow(received, now - exchange.started):
             self._refuse_unread(Slow("the body of the request came too slowly"))
 
     def _check_idle(self, now: float) -> None:
@@ -208,7 +192,7 @@ class HttpConnection(asyncio.BufferedProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # Offers of another protocol are not taken up: what follows is HTTP/1.1.
                 self._parser = None
-                data = data[upgrade.args[0] :]
+                data = self._past_upgrade(data[upgrade.args[0] :])
                 continue
             except httptools.HttpParserError as error:
                 if not self._closing:
@@ -217,27 +201,35 @@ class HttpConnection(asyncio.BufferedProtocol):
             break
         if self._in_head:
             self._limit_head(len(data))
-        elif self._current is not None and not self._closing:
+        elif self._current is not None and not self._closing and self._direct is None:
             self._receive_rest_directly(self._current)
-
-    def _limit_head(self, size_bytes: int) -> None:
-        """So that headers that never end, and so are never shown by the parser, end here."""
-        if self._head_bytes is None:
-            self._head_bytes = 0
-            return
-        self._head_bytes += size_bytes
-        if self._head_bytes > self._limits.headers_bytes_max:
-            self._refuse_unread(HeadersTooLarge("the headers of the request are too large"))
 
     def _receive_rest_directly(self, exchange: Exchange) -> None:
         export = exchange.export
         if export is None or export.length is None or exchange.response is not None:
             return
-        if export.length - exchange.received_bytes < DIRECT_BYTES_MIN:
-            return
+        if export.length - exchange.received_bytes >= DIRECT_BYTES_MIN:
+            self._receive_directly(exchange, export.length)
+
+    def _past_upgrade(self, data: memoryview) -> memoryview:
+        """Take the body that the parser left behind an offer to upgrade; what follows it."""
+        exchange = self._current
+        if exchange is None or exchange.export is None or self._closing:
+            return data
+        length = exchange.export.length or 0
+        body, rest = data[:length], data[length:]
+        exchange.pieces.append(bytes(body))
+        exchange.received_bytes = len(body)
+        if len(body) == length:
+            self._message_received(exchange)
+        else:
+            self._receive_directly(exchange, length)
+        return rest
+
+    def _receive_directly(self, exchange: Exchange, length: int) -> None:
         # A BytesIO made of a bytes object that nobody else holds writes into that very object,
         # and getvalue, once no view is left, gives it back: the body is never copied.
-        self._sink = BytesIO(bytes(export.length))
+        self._sink = BytesIO(bytes(length))
         view = self._sink.getbuffer()
         at = 0
         for piece in exchange.pieces:
@@ -273,37 +265,6 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     # --- callbacks of the parser ---
 
-    def on_message_begin(self) -> None:
-        self._url = b""
-        self._headers = {}
-        self._headers_count = self._headers_bytes = 0
-        self._head_bytes = None
-        self._in_head = True
-        self._since = self._loop.time()
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-        if len(self._url) > self._limits.url_bytes_max and not self._closing:
-            self._refuse_unread(UrlTooLong("the URL is too long"))
-
-    def on_header(self, name: bytes, value: bytes | None) -> None:
-        if self._closing:
-            return
-        name, value = name.lower(), value or b""
-        size_bytes = len(name) + len(value)
-        self._headers_count += 1
-        self._headers_bytes += size_bytes
-        limits = self._limits
-        if (
-            self._headers_count > limits.headers_max
-            or size_bytes > limits.header_line_bytes_max
-            or self._headers_bytes > limits.headers_bytes_max
-        ):
-            self._refuse_unread(HeadersTooLarge("the headers are too large, or too many"))
-        elif self._in_head:
-            known = self._headers.get(name)
-            self._headers[name] = value if known is None else known + b", " + value
-
     def on_headers_complete(self) -> None:
         self._in_head = False
         if self._closing:
@@ -318,7 +279,10 @@ class HttpConnection(asyncio.BufferedProtocol):
         )
         self._current = exchange
         self._queue.append(exchange)
+        self._upgrading = parser.should_upgrade()
         try:
+            if self._upgrading:
+                refuse_body_of_upgrade(parser.get_method(), self._headers)
             self._open(exchange, parser.get_method())
         except TelemetryFlowError as error:
             self._refuse(exchange, error)
@@ -340,8 +304,12 @@ class HttpConnection(asyncio.BufferedProtocol):
         exchange.pieces.append(body)
 
     def on_message_complete(self) -> None:
-        if self._current is not None and not self._closing:
-            self._message_received(self._current)
+        exchange = self._current
+        if exchange is None or self._closing:
+            return
+        if self._upgrading and exchange.export is not None:
+            return  # the parser takes the body for another protocol's: see _past_upgrade
+        self._message_received(exchange)
 
     # --- one request ---
 
@@ -429,16 +397,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         outcome = "partial" if answer.rejected else "ok"
         self._listener.counts.requests[export.signal, outcome] += 1
         keep_alive = exchange.keep_alive and not self._listener.draining
-        if answer == FULL_SUCCESS and keep_alive and not exchange.extra:
-            exchange.response = _FULL_SUCCESS[export.encoding]
-            return
         exchange.keep_alive = keep_alive
-        exchange.response = responses.response(
-            200,
-            encoded_answer(export.signal, export.encoding, answer),
-            encoding=export.encoding,
-            keep_alive=keep_alive,
-            extra=exchange.extra,
+        exchange.response = responses.succeeded(
+            export.signal, export.encoding, answer, keep_alive=keep_alive, extra=exchange.extra
         )
 
     def _fail(self, exchange: Exchange, error: BaseException) -> Refusal:
@@ -469,9 +430,9 @@ class HttpConnection(asyncio.BufferedProtocol):
     def _may_discard_body(self) -> bool:
         if b"transfer-encoding" in self._headers or b"expect" in self._headers:
             return False
-        if self._direct is not None:
-            return False
         length = int(self._headers.get(b"content-length", b"0"))
+        if self._direct is not None or (self._upgrading and length):
+            return False
         return length <= self._limits.discarded_bytes_max
 
     def _refuse_unread(self, error: TelemetryFlowError) -> None:

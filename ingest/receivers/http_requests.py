@@ -60,6 +60,13 @@ def signal_of(method: bytes, path: bytes) -> Signal:
     return signal
 
 
+def refuse_body_of_upgrade(method: bytes, headers: Mapping[bytes, bytes]) -> None:
+    """Invalid when an offer to upgrade hides a body whose end the parser will not find."""
+    length = headers.get(b"content-length", b"0")
+    if b"transfer-encoding" in headers or (length != b"0" and method != b"POST"):
+        raise Invalid("a request that offers another protocol cannot have such a body")
+
+
 def refuse_key_in(query: bytes) -> None:
     """Unauthenticated when the URL carries an API key, because URLs end up in logs."""
     if _KEY_IN_QUERY.search(query):

@@ -5,8 +5,10 @@ from typing import Final
 
 import orjson
 
-from ingest.exports import Encoding
+from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.receivers.answers import encoded_answer
 from ingest.receivers.statuses import Refusal, retry_after, status_json, status_protobuf
+from ingest.signals import Signal
 
 CONTENT_TYPE_OF: Final = {
     Encoding.PROTOBUF: b"application/x-protobuf",
@@ -37,6 +39,16 @@ def response(
         b"" if keep_alive else _CLOSE,
         body,
     )
+
+
+def succeeded(
+    signal: Signal, encoding: Encoding, answer: Answer, *, keep_alive: bool, extra: bytes
+) -> bytes:
+    """200 with the Export response; *extra* are header lines."""
+    if answer is FULL_SUCCESS and keep_alive and not extra:
+        return _FULL_SUCCESS[encoding]
+    body = encoded_answer(signal, encoding, answer)
+    return response(HTTPStatus.OK, body, encoding=encoding, keep_alive=keep_alive, extra=extra)
 
 
 def refused(refusal: Refusal, *, encoding: Encoding, keep_alive: bool, extra: bytes = b"") -> bytes:
@@ -78,3 +90,9 @@ def preflight(origin: bytes, *, keep_alive: bool) -> bytes:
         b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: 600\r\n" % _ALLOWED_HEADERS,
         b"" if keep_alive else _CLOSE,
     )
+
+
+_FULL_SUCCESS: Final = {
+    Encoding.PROTOBUF: response(200, b"", encoding=Encoding.PROTOBUF),
+    Encoding.JSON: response(200, b"{}", encoding=Encoding.JSON),
+}

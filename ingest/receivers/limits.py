@@ -56,3 +56,10 @@ class Limits:
 
     # How often time limits are looked at, and so how far they may be off.
     tick_seconds: float = 0.5
+
+    def too_slow(self, received_bytes: int, seconds: float) -> bool:
+        """Whether a body of which *received_bytes* came within *seconds* is given up."""
+        if seconds <= self.body_grace_seconds:
+            return False
+        expected = (seconds - self.body_grace_seconds) * self.body_bytes_per_second_min
+        return received_bytes < expected or seconds > self.body_seconds_max
