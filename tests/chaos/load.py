@@ -30,6 +30,8 @@ class Ledger:
 
     acknowledged: set[str] = field(default_factory=set)
     sent: set[str] = field(default_factory=set)
+    # Sent at least once over a connection that broke: whether that was stored, nobody was told.
+    unsure: set[str] = field(default_factory=set)
     refusals: list[str] = field(default_factory=list)
     retries: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,6 +43,10 @@ class Ledger:
     def note_acknowledged(self, bodies: list[str]) -> None:
         with self.lock:
             self.acknowledged.update(bodies)
+
+    def note_unsure(self, bodies: list[str]) -> None:
+        with self.lock:
+            self.unsure.update(bodies)
 
     def note_retry(self) -> None:
         with self.lock:
@@ -87,8 +93,12 @@ class Client:
     def _is_settled(self, request: bytes, bodies: list[str]) -> bool:
         try:
             status, content = self._post(request)
+        except ConnectionRefusedError:
+            self._disconnect()
+            return False
         except (OSError, http.client.HTTPException):
             self._disconnect()
+            self._ledger.note_unsure(bodies)
             return False
         if status in RETRYABLE:
             return False
