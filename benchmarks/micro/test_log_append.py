@@ -15,14 +15,15 @@ of four rounds:
     1 MB           16    532       1.4          1 345             0.7
 
 Raw SQLite on the same machine, by page size (CPU ms/MB; 100 KB alone, 100 KB by eight, 1 MB alone):
-4 KiB 10.1, 8.0, 2.7; 16 KiB 6.9, 5.5, 1.4; 32 KiB 7.1, 4.5, 2.4; 64 KiB 9.9, 2.1, 4.6. Commits of 2 KB
-take 0.4 to 0.5 ms with all of them. Incremental vacuum costs nothing that shows at 16 KiB.
+4 KiB 10.1, 8.0, 2.7; 16 KiB 6.9, 5.5, 1.4; 32 KiB 7.1, 4.5, 2.4; 64 KiB 9.9, 2.1, 4.6. Commits of
+2 KB take 0.4 to 0.5 ms with all of them. Incremental vacuum costs nothing that shows at 16 KiB.
 """
 
 import asyncio
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ async def read_back(log: EmbeddedLog) -> int:
     return size
 
 
-def costs_of(work: Callable[[], None]) -> tuple[float, float]:
+def costs_of(work: Callable[[], object]) -> tuple[float, float]:
     """(wall seconds, CPU seconds) of one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
@@ -95,9 +96,10 @@ def test_append_and_read_back(
         def append() -> None:
             runner.run(append_concurrently(log, value, count, at_once))
 
-        benchmark.pedantic(lambda: runs.append(costs_of(append)), rounds=3, warmup_rounds=1)
+        measure = partial(benchmark.pedantic, rounds=3, warmup_rounds=1)
+        measure(lambda: runs.append(costs_of(append)))
         wall, cpu = min(runs)
-        read_wall, read_cpu = costs_of(lambda: None if runner.run(read_back(log)) else None)
+        read_wall, read_cpu = costs_of(lambda: runner.run(read_back(log)))
         runner.run(log.close())
     benchmark.extra_info |= {
         "append_mb_per_second": round(size_mb / wall, 1),

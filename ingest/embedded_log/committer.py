@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ingest.embedded_log.database import WAL_BYTES_KEPT
 from ingest.embedded_log.files import LogFiles
 from ingest.embedded_log.layout import Damaged
 from ingest.embedded_log.limits import Limits
 from ingest.embedded_log.retention import delete_step
 from ingest.embedded_log.salvage import Loss, salvage
-from ingest.embedded_log.store import WAL_BYTES_KEPT, NewRecord, Store
+from ingest.embedded_log.store import NewRecord, Store
 from ingest.metrics import LOG_APPENDS_REFUSED, LOG_BYTES
 from shared.errors import Invalid, Unavailable
 
@@ -266,11 +267,14 @@ class Committer:
                 store = self._current_store()
                 more = delete_step(store, self._limits)
                 self._files.put_aside_unused(self._files.generation())
+                self._files.sync_marks()
                 LOG_BYTES.set(store.bytes_used())
         except Damaged as damage:
             self._met(damage)
         except (Unavailable, OSError) as error:
             logger.warning("Retention of the log waits: %s", error)
+        except Exception as error:  # as above
+            logger.critical("Retention of the log failed", exc_info=error)
         self._maintain_at = time.monotonic() + (0 if more else self._limits.maintenance_seconds)
 
     # --- the connection ------------------------------------------------------------------------

@@ -28,9 +28,11 @@ SCHEMA: Final = f"""
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE lanes (
     lane INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INT NOT NULL, partitions INT NOT NULL,
-    next_offset INT NOT NULL, records INT NOT NULL, rows INT NOT NULL, bytes INT NOT NULL,
+    first_offset INT NOT NULL, next_offset INT NOT NULL,
+    records INT NOT NULL, rows INT NOT NULL, bytes INT NOT NULL,
     checksum INT NOT NULL, UNIQUE (topic, partition)
 );
+CREATE TABLE gaps (lane INT NOT NULL, first_offset INT NOT NULL, last_offset INT NOT NULL);
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, time_ms INT NOT NULL, rows INT NOT NULL,
     records_before INT NOT NULL, rows_before INT NOT NULL, bytes_before INT NOT NULL,
@@ -41,7 +43,7 @@ CREATE TABLE commits (
     metadata TEXT NOT NULL, sequence INT NOT NULL, checksum INT NOT NULL, UNIQUE (reader, lane)
 );
 CREATE TABLE damaged (
-    id INTEGER PRIMARY KEY, found_ms INT NOT NULL, record_id INT NOT NULL, time_ms INT,
+    id INTEGER PRIMARY KEY, found_ms INT NOT NULL, record_id INT NOT NULL UNIQUE, time_ms INT,
     headers BLOB, value BLOB
 );
 PRAGMA user_version = {FORMAT_VERSION};
@@ -51,7 +53,7 @@ _SEVEN: Final = struct.Struct("<7q")
 _HEADER: Final = struct.Struct("<HI")
 
 
-class Damaged(Exception):  # noqa: N818 - named as the errors of the product are
+class Damaged(Exception):
     """The file is damaged beyond one record's value: it must be repaired before it is used."""
 
 
@@ -75,6 +77,11 @@ class RecordRow(NamedTuple):
         except (struct.error, TypeError):  # damage may change the types of columns, too
             return False
 
+    def plausible(self) -> bool:
+        """Whether a row that does not check is at least a row: its page can then be trusted."""
+        numbers = all(isinstance(number, int) for number in self[:7])
+        return numbers and isinstance(self.headers, bytes) and isinstance(self.value, bytes)
+
     def signed(self) -> int:
         """The checksum that the row should have."""
         numbers = _SEVEN.pack(*self[:6], len(self.headers))
@@ -85,16 +92,20 @@ class RecordRow(NamedTuple):
 
 
 class LaneRow(NamedTuple):
-    """A row of `lanes`: one partition of a topic, and the counts of all ever appended to it."""
+    """A row of `lanes`: one partition of a topic, and the counts of all ever appended to it.
+
+    Every offset from `first_offset` up to `next_offset` has a record, or is listed in `gaps`.
+    """
 
     lane: int
     topic: str
     partition: int
     partitions: int
-    next_offset: int
-    records: int
-    rows: int
-    bytes: int
+    first_offset: int = 0
+    next_offset: int = 0
+    records: int = 0
+    rows: int = 0
+    bytes: int = 0
     checksum: int = 0
 
     def checked(self) -> bool:

@@ -27,7 +27,7 @@ _OVERFLOW_BYTES: Final = PAGE_BYTES - 4
 _INTEGER_BYTES: Final = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 
 
-class _Garbage(Exception):  # noqa: N818 - not an error: most pages are none of ours
+class _Garbage(Exception):
     """What stands there is not what was looked for."""
 
 

@@ -1,11 +1,13 @@
 """Deletes what was read and is old, in small steps; never what somebody still has to read."""
 
 import time
+from itertools import takewhile
 from typing import Final
 
-from ingest.embedded_log.layout import PAGE_BYTES, LaneRow, record_id
+from ingest.embedded_log.database import driver_errors, put_lane
+from ingest.embedded_log.layout import OFFSET_MASK, PAGE_BYTES, LaneRow, record_id
 from ingest.embedded_log.limits import Limits
-from ingest.embedded_log.store import Store, driver_errors
+from ingest.embedded_log.store import Store
 
 # One step holds the lock for some milliseconds: a deletion reads its record's chain of pages.
 STEP_RECORDS_MAX: Final = 64
@@ -49,13 +51,24 @@ def _deletable(store: Store, limits: Limits) -> list[tuple[LaneRow, int]]:
 
 
 def _delete_older(store: Store, lane: LaneRow, end: int, old_ms: int) -> bool:
+    """Deletes the first records of a lane, as far as they are old."""
+    first = record_id(lane.lane, 0)
     with store.transaction():
-        deleted = store.database.execute(
-            "DELETE FROM records WHERE id IN (SELECT id FROM (SELECT id, time_ms FROM records "
-            "WHERE id >= ? AND id < ? ORDER BY id LIMIT ?) WHERE time_ms < ?)",
-            (record_id(lane.lane, 0), record_id(lane.lane, end), STEP_RECORDS_MAX, old_ms),
+        candidates = store.database.execute(
+            "SELECT id, time_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (first, record_id(lane.lane, end), STEP_RECORDS_MAX),
+        ).fetchall()
+        old = list(takewhile(lambda record: record[1] < old_ms, candidates))
+        if not old:
+            return False
+        last = old[-1][0]
+        store.database.execute("DELETE FROM records WHERE id BETWEEN ? AND ?", (first, last))
+        kept = lane._replace(first_offset=(last & OFFSET_MASK) + 1)
+        put_lane(store.database, kept)
+        store.database.execute(
+            "DELETE FROM gaps WHERE lane = ? AND last_offset < ?", (lane.lane, kept.first_offset)
         )
-    return deleted.rowcount > 0
+    return True
 
 
 def _shrink_step(store: Store) -> bool:

@@ -14,6 +14,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+from ingest.embedded_log.database import (
+    INSERT_RECORD,
+    draft_database,
+    driver_errors,
+    publish_database,
+    put_commit,
+    put_lane,
+)
 from ingest.embedded_log.files import OFFSETS_AHEAD, LaneOffsets, LogFiles, durable_write
 from ingest.embedded_log.layout import (
     OFFSET_BITS,
@@ -24,14 +32,6 @@ from ingest.embedded_log.layout import (
     record_id,
 )
 from ingest.embedded_log.pages import Column, PageReader
-from ingest.embedded_log.store import (
-    INSERT_RECORD,
-    draft_database,
-    driver_errors,
-    publish_database,
-    put_commit,
-    put_lane,
-)
 from shared.faults import crash_point
 
 _Key = TypeVar("_Key")
@@ -99,8 +99,8 @@ def _fill(draft: sqlite3.Connection, files: LogFiles, source: Path) -> list[Loss
     draft.execute("BEGIN")
     for number in sorted(found.lanes.keys() | known.keys()):
         lane = _lane_of(number, found, known)
-        unused = _unused_offset(lane, found, known)
-        losses += _losses_of(draft, lane, found, unused)
+        unused = max(_unused_offset(lane, found, known), files.marked(number))
+        losses += _losses_of(lane, _note_gaps(draft, lane, unused), found)
         put_lane(draft, lane._replace(next_offset=unused))
         known[number] = LaneOffsets(*lane[:4], unused=unused + OFFSETS_AHEAD)
     for commit in found.commits.values():
@@ -168,7 +168,7 @@ def _lane_of(number: int, found: _Found, known: dict[int, LaneOffsets]) -> LaneR
     lane = found.lanes.get(number)
     if lane is None:
         listed = known[number]
-        lane = LaneRow(number, listed.topic, listed.partition, listed.partitions, 0, 0, 0, 0)
+        lane = LaneRow(number, listed.topic, listed.partition, listed.partitions)
     last = found.last.get(number)
     if last is None or last.records_before < lane.records:
         return lane
@@ -189,28 +189,41 @@ def _unused_offset(lane: LaneRow, found: _Found, known: dict[int, LaneOffsets]) 
     return max(lane.next_offset, ahead, *committed, 0)
 
 
-def _losses_of(draft: sqlite3.Connection, lane: LaneRow, found: _Found, unused: int) -> list[Loss]:
-    """Gaps among the copied records, from the lowest commit on: before it, all was read."""
-    commits = [row.next_offset for row in found.commits.values() if row.lane == lane.lane]
-    expected = min(commits, default=0)
+def _note_gaps(draft: sqlite3.Connection, lane: LaneRow, unused: int) -> list[tuple[int, int]]:
+    """Lists every offset that has no record, so that reading can tell loss from damage."""
+    expected = lane.first_offset
+    # What retention had deleted may still have stood in free pages.
+    low = record_id(lane.lane, 0)
+    draft.execute("DELETE FROM records WHERE id >= ? AND id < ?", (low, low + expected))
+    gaps = []
     kept = draft.execute(
         "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id",
-        (record_id(lane.lane, expected), record_id(lane.lane + 1, 0)),
+        (low, record_id(lane.lane + 1, 0)),
     )
-    losses = []
-    certain = bool(commits)  # otherwise retention may have deleted the first ones
     for (identifier,) in kept:
         offset = identifier & OFFSET_MASK
         if offset > expected:
-            losses.append(Loss(lane.topic, lane.partition, expected, offset - 1, certain))
+            gaps.append((expected, offset - 1))
         expected = offset + 1
-        certain = True
-    if lane.next_offset > expected:
-        last = lane.next_offset - 1
-        losses.append(Loss(lane.topic, lane.partition, expected, last, certain=True))
-    start = max(expected, lane.next_offset)
-    if unused > start:
-        losses.append(Loss(lane.topic, lane.partition, start, unused - 1, certain=False))
+    if unused > expected:
+        gaps.append((expected, unused - 1))
+    rows = [(lane.lane, first, last) for first, last in gaps]
+    draft.executemany("INSERT INTO gaps VALUES (?, ?, ?)", rows)
+    return gaps
+
+
+def _losses_of(lane: LaneRow, gaps: list[tuple[int, int]], found: _Found) -> list[Loss]:
+    """Gaps from the lowest commit on, split where it is not known that there were records."""
+    commits = [row.next_offset for row in found.commits.values() if row.lane == lane.lane]
+    unread = min(commits, default=0)
+    losses = []
+    for first, last in gaps:
+        for low, high, certain in (
+            (max(first, unread), min(last, lane.next_offset - 1), True),
+            (max(first, lane.next_offset, unread), last, False),
+        ):
+            if low <= high:
+                losses.append(Loss(lane.topic, lane.partition, low, high, certain))
     return losses
 
 

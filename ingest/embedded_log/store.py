@@ -3,7 +3,6 @@
 Synchronous and for one thread. Driver errors leave as Damaged or Unavailable, never as they are.
 """
 
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +10,24 @@ from contextlib import contextmanager, nullcontext
 from os import close as close_descriptor
 from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import quote
 
-from ingest.embedded_log.files import OFFSETS_AHEAD, LaneOffsets, LogFiles, sync_folder
+from ingest.embedded_log.database import (
+    INSERT_RECORD,
+    connect,
+    driver_errors,
+    make_database,
+    put_commit,
+    put_lane,
+)
+from ingest.embedded_log.files import OFFSETS_AHEAD, LaneOffsets, LogFiles
 from ingest.embedded_log.layout import (
     OFFSET_MASK,
     PAGE_BYTES,
-    SCHEMA,
     CommitRow,
     Damaged,
     LaneRow,
     RecordRow,
     record_id,
-    translated,
     unpack_headers,
 )
 from ingest.embedded_log.wal import WalScan, frames_recovered, scan_wal, wal_kept
@@ -31,16 +35,9 @@ from ingest.log import Backlog, Committed, Record, Totals
 from shared.errors import Invalid
 from shared.faults import crash_point
 
-# What a -wal file is cut back to once it was copied into the database.
-WAL_BYTES_KEPT: Final = 64 * 2**20
-CACHE_BYTES: Final = 8 * 2**20
-# Writers exclude each other by the lock file, so SQLite's own lock is only ever held for moments.
-_BUSY_SECONDS: Final = 2.0
 DAMAGED_RECORDS_MAX: Final = 1_000
 _RESTART_TRIES_MAX: Final = 20
 _RESTART_PAUSE_SECONDS: Final = 0.005
-
-INSERT_RECORD: Final = "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class NewRecord(NamedTuple):
@@ -70,6 +67,7 @@ class Store:
         self._offsets = files.read_offsets()
         self._lanes: dict[tuple[str, int], int] = {}
         self._partitions: dict[str, int] = {}
+        self._appended: dict[int, int] = {}
         self.identity = ""
 
     @classmethod
@@ -106,9 +104,16 @@ class Store:
                 if frames < frames_min:
                     raise Damaged(f"write-ahead log of {frames_min} frames breaks off at {frames}")
                 self._load_lanes()
+                self._check_marks()
         except BaseException:
             self.close()
             raise
+
+    def _check_marks(self) -> None:
+        for lane in self.lane_rows():
+            marked = self._files.marked(lane.lane)
+            if lane.next_offset < marked:
+                raise Damaged(f"lane {lane.lane} ends at {lane.next_offset}, was at {marked}")
 
     def close(self) -> None:
         """Closes the file; safe on a damaged one."""
@@ -122,6 +127,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, durable when it ends; inside the lock of the files."""
+        self._appended.clear()
         with driver_errors():
             self.database.execute("BEGIN IMMEDIATE")
             try:
@@ -135,6 +141,8 @@ class Store:
                 self._partitions.clear()
                 raise
         crash_point("log.after_commit")
+        for lane, next_offset in self._appended.items():
+            self._files.mark(lane, next_offset)
 
     # --- topics and lanes ----------------------------------------------------------------------
 
@@ -180,7 +188,7 @@ class Store:
     def _add_topic(self, topic: str, count: int) -> None:
         first = self.database.execute("SELECT coalesce(max(lane), 0) + 1 FROM lanes").fetchone()[0]
         for partition in range(count):
-            lane = LaneRow(first + partition, topic, partition, count, 0, 0, 0, 0)
+            lane = LaneRow(first + partition, topic, partition, count)
             self._reserve_offsets(lane)
             put_lane(self.database, lane)
         self._load_lanes()
@@ -210,13 +218,13 @@ class Store:
             lane = self._append_one(lane, record, now_ms)
         self._reserve_offsets(lane)
         put_lane(self.database, lane)
+        self._appended[number] = lane.next_offset
         return list(range(first, lane.next_offset))
 
     def _append_one(self, lane: LaneRow, record: NewRecord, now_ms: int) -> LaneRow:
         identifier = record_id(lane.lane, lane.next_offset)
-        row = RecordRow(
-            identifier, now_ms, record.rows, *lane[5:8], 0, record.headers, record.value
-        )
+        counts = (lane.records, lane.rows, lane.bytes, 0)
+        row = RecordRow(identifier, now_ms, record.rows, *counts, record.headers, record.value)
         self.database.execute(INSERT_RECORD, row._replace(checksum=row.signed()))
         return lane._replace(
             next_offset=lane.next_offset + 1,
@@ -237,19 +245,20 @@ class Store:
         put_commit(self.database, CommitRow(0, group, lane, offset, metadata, sequence))
 
     def set_aside(self, identifier: int, now_ms: int) -> bool:
-        """Moves a damaged record out of the way; within a transaction. False: it was not there."""
-        where = "FROM records WHERE id = ?"
-        self.database.execute(
-            "INSERT INTO damaged (found_ms, record_id, time_ms, headers, value) "
-            f"SELECT ?, id, time_ms, headers, value {where}",
+        """Keeps a copy of a damaged record for the operator; within a transaction.
+
+        The record stays where it is: it is safer not to change its page. False: it was known.
+        """
+        copied = self.database.execute(
+            "INSERT OR IGNORE INTO damaged (found_ms, record_id, time_ms, headers, value) "
+            "SELECT ?, id, time_ms, headers, value FROM records WHERE id = ?",
             (now_ms, identifier),
-        )
-        moved = self.database.execute("DELETE FROM records WHERE id = ?", (identifier,)).rowcount
+        ).rowcount
         self.database.execute(
             "DELETE FROM damaged WHERE id <= (SELECT max(id) FROM damaged) - ?",
             (DAMAGED_RECORDS_MAX,),
         )
-        return moved > 0
+        return copied > 0
 
     def checkpoint(self) -> int:
         """Copies what the WAL holds into the database, as far as nobody reads it.
@@ -277,42 +286,85 @@ class Store:
     def read(
         self, place: tuple[str, int], from_offset: int, records_max: int, bytes_max: int
     ) -> Read:
-        """Records of a (topic, partition) from an offset on, within both limits."""
-        lane = self.lane(*place)
-        if lane is None:
-            return Read([], [], from_offset)
-        with driver_errors():
-            last = self._last_within(lane, from_offset, records_max, bytes_max)
-            if last is None:
-                return Read([], [], from_offset)
-            low = record_id(lane, max(from_offset, 0))
-            found = self.database.execute(
-                "SELECT * FROM records WHERE id BETWEEN ? AND ? ORDER BY id", (low, last)
-            )
-            read = Read([], [], (last & OFFSET_MASK) + 1)
-            for row in map(RecordRow._make, found):
-                if row.checked():
-                    read.records.append(_record(place, row))
-                else:
-                    read.damaged.append(row.id)
-            return read
+        """Records of a (topic, partition) from an offset on, within both limits.
 
-    def _last_within(
-        self, lane: int, from_offset: int, records_max: int, bytes_max: int
-    ) -> int | None:
-        low = record_id(lane, min(max(from_offset, 0), OFFSET_MASK))
+        Raises Damaged where records are missing that should be there.
+        """
+        number = self.lane(*place)
+        if number is None:
+            return Read([], [], from_offset)
+        with driver_errors(), self._snapshot():
+            lane = self._lane_row(number)
+            expected = min(max(from_offset, lane.first_offset), OFFSET_MASK)
+            offsets = self._offsets_within(lane, expected, records_max, bytes_max)
+            if not offsets:
+                return Read([], [], from_offset)
+            read = Read([], [], offsets[-1] + 1)
+            bounds = record_id(number, offsets[0]), record_id(number, offsets[-1])
+            found = self.database.execute(
+                "SELECT * FROM records WHERE id BETWEEN ? AND ? ORDER BY id", bounds
+            )
+            rows = [RecordRow._make(row) for row in found]
+        if [row.id & OFFSET_MASK for row in rows] != offsets:
+            raise Damaged(f"records of lane {number} are out of order")
+        for row in rows:
+            if row.checked():
+                read.records.append(_record(place, row))
+            elif row.plausible():
+                read.damaged.append(row.id)
+            else:
+                raise Damaged(f"record {row.id} is no record")
+        return read
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several reads of one state."""
+        self.database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
+
+    def _offsets_within(
+        self, lane: LaneRow, expected: int, records_max: int, bytes_max: int
+    ) -> list[int]:
+        """The offsets to read next. Damage of a page may hide rows, so none may be missing."""
+        low, high = record_id(lane.lane, expected), record_id(lane.lane + 1, 0)
         sizes = self.database.execute(
             "SELECT id, length(value) FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-            (low, record_id(lane + 1, 0), records_max),
-        )
-        last = None
+            (low, high, records_max),
+        ).fetchall()
+        offsets: list[int] = []
         size = 0
         for identifier, value_bytes in sizes:
-            size += value_bytes
-            if last is not None and size > bytes_max:
+            size += value_bytes or 0  # damage can make it NULL
+            if offsets and size > bytes_max:
                 break
-            last = identifier
-        return last
+            if not low <= identifier < high:
+                raise Damaged(f"record {identifier} stands where {low} belongs")
+            offset = identifier & OFFSET_MASK
+            self._check_gap(lane, expected, offset)
+            offsets.append(offset)
+            low, expected = identifier + 1, offset + 1
+        if len(offsets) == len(sizes) < records_max:
+            self._check_gap(lane, expected, lane.next_offset)
+        return offsets
+
+    def _check_gap(self, lane: LaneRow, expected: int, found: int) -> None:
+        """Raises Damaged unless every offset from *expected* to before *found* is known to lack."""
+        if expected >= found:
+            return
+        gaps = self.database.execute(
+            "SELECT first_offset, last_offset FROM gaps WHERE lane = ? AND last_offset >= ? "
+            "ORDER BY first_offset",
+            (lane.lane, expected),
+        )
+        for first, last in gaps:
+            if first <= expected:
+                expected = max(expected, last + 1)
+        if expected < found:
+            raise Damaged(f"lane {lane.lane} lacks the offsets {expected} to {found - 1}")
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """First retained and next offset."""
@@ -331,6 +383,8 @@ class Store:
             "FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1",
             (record_id(lane, from_offset), record_id(lane + 1, 0)),
         ).fetchone()
+        if found is not None and not all(isinstance(number, int) for number in found[:6]):
+            raise Damaged(f"the numbers of record {found[0]} are none")
         return RecordRow(*found) if found else None
 
     def committed(self, group: str, topic: str, partition: int) -> Committed | None:
@@ -397,101 +451,6 @@ class Store:
         if found is None:
             raise Damaged(f"the log does not know its {key}")
         return str(found[0])
-
-
-@contextmanager
-def driver_errors() -> Iterator[None]:
-    """Turns driver errors into Damaged or Unavailable."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise translated(error) from error
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """Opens a database that exists. Raises Damaged or Unavailable."""
-    with driver_errors():
-        database = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=rw",
-            uri=True,
-            timeout=_BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("PRAGMA wal_autocheckpoint = 0")
-            database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-            database.execute(f"PRAGMA cache_size = -{CACHE_BYTES // 1024}")
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-
-def make_database(files: LogFiles, path: Path) -> None:
-    """Makes an empty generation, whose offsets begin where none was ever given out."""
-    draft = draft_database(path)
-    try:
-        with driver_errors():
-            for known in files.read_offsets().values():
-                lane = LaneRow(
-                    known.lane, known.topic, known.partition, known.partitions, 0, 0, 0, 0
-                )
-                put_lane(draft, lane._replace(next_offset=known.unused))
-    finally:
-        draft.close()
-    publish_database(path)
-
-
-def draft_database(path: Path) -> sqlite3.Connection:
-    """Makes the tables in a draft beside *path*, to be filled, closed and published."""
-    draft = _draft_path(path)
-    for ending in ("", "-wal", "-shm"):
-        Path(f"{draft}{ending}").unlink(missing_ok=True)
-    draft.touch(mode=0o600)
-    database = connect(draft)
-    with driver_errors():
-        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.executescript(SCHEMA)
-        identity = ("identity", secrets.token_hex(8))
-        database.execute("INSERT INTO about VALUES (?, ?)", identity)
-    return database
-
-
-def publish_database(path: Path) -> None:
-    """Gives a closed draft its name, durably."""
-    _draft_path(path).replace(path)
-    sync_folder(path.parent)
-
-
-def _draft_path(path: Path) -> Path:
-    return Path(f"{path}.new")
-
-
-def put_lane(database: sqlite3.Connection, lane: LaneRow) -> None:
-    """Writes a lane, new or not."""
-    database.execute(
-        "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (lane) DO UPDATE SET "
-        "next_offset = excluded.next_offset, records = excluded.records, rows = excluded.rows, "
-        "bytes = excluded.bytes, checksum = excluded.checksum",
-        lane.signed(),
-    )
-
-
-def put_commit(database: sqlite3.Connection, commit: CommitRow) -> None:
-    """Writes a commit over the one of the same reader and lane; its id is given anew."""
-    found = database.execute(
-        "SELECT id FROM commits WHERE reader = ? AND lane = ?", (commit.reader, commit.lane)
-    ).fetchone()
-    if found is None:
-        found = database.execute("SELECT coalesce(max(id), 0) + 1 FROM commits").fetchone()
-    database.execute(
-        "INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?, ?, ?, ?)",
-        commit._replace(id=found[0]).signed(),
-    )
 
 
 def _record(place: tuple[str, int], row: RecordRow) -> Record:

@@ -127,7 +127,7 @@ async def test_I1_nothing_acknowledged_is_lost_or_doubled_when_appenders_are_kil
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "log.db"
-    chance = random.Random(20_261_123)  # noqa: S311 - the same schedule in every run
+    chance = random.Random(20_261_123)
     told: dict[int, str] = {}
     for number in range(ROUNDS):
         processes = [start_appender(path, f"{name}{number}") for name in "ab"]

@@ -122,7 +122,7 @@ def crashed_after(armed: str) -> tuple[int, str]:
         "    crash_point('here')\n"
     )
     environment = {**os.environ, "TELEMETRYFLOW_CRASH_AT": armed}
-    done = subprocess.run(  # noqa: S603 - our own interpreter and code
+    done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
         capture_output=True,
