@@ -19,7 +19,7 @@ from ingest.codec.memory cimport (
     Buffer, Slice, put_bytes, put_u32, put_u64, put_u8, reserve, take,
 )
 from ingest.codec.values cimport Value, put_decimal, put_json_text, put_value, read_value
-from ingest.codec.wire cimport LENGTH, VARINT, Field, merged, next_field
+from ingest.codec.wire cimport LENGTH, VARINT, Field, Parts, add_part, joined, next_field
 
 cdef enum:
     # The most that one byte of a request can become in a block: an empty exemplar is 2 bytes on
@@ -304,18 +304,24 @@ cdef void put_event_attributes(Encoding* encoding, int which, Column* column) no
 
 cdef Slice head_of(Encoding* encoding, Slice message, Slice* schema_url) noexcept nogil:
     """The resource or scope of *message*, wherever it stands, and its schema URL."""
-    cdef Slice head
+    cdef Parts heads
     cdef Field field
-    head.at = head.end = message.end
-    schema_url[0] = head
-    while next_field(&message, &field):
+    cdef Slice rest = message
+    cdef const uint8_t* tag
+    heads.count = 0
+    schema_url.at = message.end
+    schema_url.end = message.end
+    while True:
+        tag = rest.at
+        if not next_field(&rest, &field):
+            break
         if field.type != LENGTH:
             continue
         if field.number == 1:
-            head = merged(head, field.text, &encoding.arena)
+            add_part(&heads, field.text, tag)
         elif field.number == 3:
             schema_url[0] = field.text
-    return head
+    return joined(&heads, 1, message, &encoding.arena)
 
 
 cdef int walk_scope(Encoding* encoding, Slice scope_items, PutScopeItem put) noexcept nogil:

@@ -12,7 +12,9 @@ from ingest.codec.encoding cimport (
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
 from ingest.codec.values cimport put_value, read_value
-from ingest.codec.wire cimport FIXED32, FIXED64, LENGTH, VARINT, Field, merged, next_field
+from ingest.codec.wire cimport (
+    FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
+)
 
 
 cdef struct LogRecord:
@@ -20,7 +22,7 @@ cdef struct LogRecord:
     Slice span_id
     Slice severity_text
     Slice event_name
-    Slice body
+    Parts body
     uint64_t time
     uint64_t observed
     uint32_t severity
@@ -36,14 +38,18 @@ cdef enum:
 
 cdef void read_record(Encoding* encoding, Slice message, LogRecord* record) noexcept nogil:
     cdef Field field
+    cdef const uint8_t* tag
     memset(record, 0, sizeof(LogRecord))
     begin_attributes(&encoding.item_attributes)
-    while next_field(&message, &field):
+    while True:
+        tag = message.at
+        if not next_field(&message, &field):
+            break
         if field.type == LENGTH:
             if field.number == 6:
                 add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
             elif field.number == 5:
-                record.body = merged(record.body, field.text, &encoding.arena)
+                add_part(&record.body, field.text, tag)
             elif field.number == 3:
                 record.severity_text = field.text
             elif field.number == 9:
@@ -113,7 +119,7 @@ cdef bint put_log_row(
     put_u32(&column[4].data, record.flags)
     put_word(&column[5], record.severity_text)
     put_u8(&column[6].data, <uint8_t>(record.severity if record.severity <= SEVERITY_MAX else 0))
-    put_body(encoding, &column[7], record.body)
+    put_body(encoding, &column[7], joined(&record.body, 5, message, &encoding.arena))
     put_origin(encoding, table)
     column = &table.columns[ATTRIBUTES]
     put_attributes(&encoding.item_attributes, column, &encoding.scratch, &encoding.arena)

@@ -15,12 +15,22 @@ cdef extern from *:
         if (grown == nullptr) throw std::bad_alloc();
         return grown;
     }
+    /* The fuzzer's build keeps no room to spare, so that a write without a reserve is caught. */
+    #ifdef TELEMETRYFLOW_NO_SLACK
+    #define telemetryflow_slack(size) 0
+    #define telemetryflow_chunk 1
+    #else
+    #define telemetryflow_slack(size) ((size) / 2 + 64)
+    #define telemetryflow_chunk 65536
+    #endif
     typedef int (*telemetryflow_work)(void*);
     static inline int telemetryflow_guarded(telemetryflow_work work, void* argument, int failed) {
         try { return work(argument); } catch (const std::bad_alloc&) { return failed; }
     }
     """
     void* grow_memory "telemetryflow_grow"(void* memory, size_t size) noexcept nogil
+    size_t slack "telemetryflow_slack"(size_t size) noexcept nogil
+    size_t CHUNK_BYTES "telemetryflow_chunk"
     ctypedef int (*Work "telemetryflow_work")(void*) noexcept nogil
     int guarded "telemetryflow_guarded"(Work work, void* argument, int failed) noexcept nogil
 
@@ -51,7 +61,7 @@ cdef inline void reserve(Buffer* buffer, size_t more) noexcept nogil:
     cdef size_t room
     if buffer.room - buffer.used >= more:
         return
-    room = buffer.used + more + (buffer.used >> 1) + 64
+    room = buffer.used + more + slack(buffer.used)
     buffer.data = <uint8_t*>grow_memory(buffer.data, room)
     buffer.room = room
 
@@ -118,7 +128,7 @@ cdef inline uint8_t* take(Arena* arena, size_t size) noexcept nogil:
     cdef size_t room
     size = (size + 7) & ~(<size_t>7)
     if arena.newest == NULL or arena.newest.room - arena.used < size:
-        room = 65536 if size <= 65536 else size
+        room = CHUNK_BYTES if size <= CHUNK_BYTES else size
         chunk = <Chunk*>grow_memory(NULL, sizeof(Chunk) + room)
         chunk.older = arena.newest
         chunk.room = room

@@ -21,7 +21,9 @@ from ingest.codec.hashing cimport xxh64
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
 from ingest.codec.values cimport put_hex
-from ingest.codec.wire cimport FIXED32, FIXED64, LENGTH, VARINT, Field, merged, next_field, read_varint
+from ingest.codec.wire cimport (
+    FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field, read_varint,
+)
 
 cdef enum PointKind:
     GAUGE = 0
@@ -80,8 +82,8 @@ cdef struct Point:
     double zero_threshold
     uint32_t has
     int32_t scale
-    Slice positive
-    Slice negative
+    Parts positive
+    Parts negative
     uint64_t bucket_counts
     uint64_t bounds
 
@@ -143,7 +145,7 @@ cdef void read_histogram(Point* point, Field* field) noexcept nogil:
             point.bounds += (field.text.end - field.text.at) // 8
 
 
-cdef void read_exponential(Encoding* encoding, Point* point, Field* field) noexcept nogil:
+cdef void read_exponential(Point* point, Field* field, const uint8_t* tag) noexcept nogil:
     if field.type == FIXED64:
         if field.number == 4:
             point.count = field.scalar
@@ -161,9 +163,9 @@ cdef void read_exponential(Encoding* encoding, Point* point, Field* field) noexc
         point.scale = zigzag(field.scalar)
     elif field.type == LENGTH:
         if field.number == 8:
-            point.positive = merged(point.positive, field.text, &encoding.arena)
+            add_part(&point.positive, field.text, tag)
         elif field.number == 9:
-            point.negative = merged(point.negative, field.text, &encoding.arena)
+            add_part(&point.negative, field.text, tag)
 
 
 cdef void read_summary(Point* point, Field* field) noexcept nogil:
@@ -177,9 +179,13 @@ cdef void read_summary(Point* point, Field* field) noexcept nogil:
 cdef void read_point(Encoding* encoding, PointKind kind, Slice message, Point* point) noexcept nogil:
     cdef PointNumbers number = NUMBERS[<int>kind]
     cdef Field field
+    cdef const uint8_t* tag
     memset(point, 0, sizeof(Point))
     begin_attributes(&encoding.item_attributes)
-    while next_field(&message, &field):
+    while True:
+        tag = message.at
+        if not next_field(&message, &field):
+            break
         if field.type == LENGTH and field.number == number.attributes:
             add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
         elif field.type == LENGTH and field.number == number.exemplars:
@@ -195,7 +201,7 @@ cdef void read_point(Encoding* encoding, PointKind kind, Slice message, Point* p
         elif kind == HISTOGRAM:
             read_histogram(point, &field)
         elif kind == EXPONENTIAL_HISTOGRAM:
-            read_exponential(encoding, point, &field)
+            read_exponential(point, &field, tag)
         else:
             read_summary(point, &field)
 
@@ -328,8 +334,8 @@ cdef void put_exponential(
     put_u32(&column[7].data, <uint32_t>point.scale)
     put_u64(&column[8].data, point.zero_count)
     put_double(column + 9, point.zero_threshold)
-    put_buckets(column + 10, point.positive)
-    put_buckets(column + 12, point.negative)
+    put_buckets(column + 10, joined(&point.positive, 8, message, &encoding.arena))
+    put_buckets(column + 12, joined(&point.negative, 9, message, &encoding.arena))
     put_u32(&column[14].data, metric.temporality)
     put_exemplars(encoding, column + 15, message, 11, point.exemplars)
 
@@ -421,12 +427,16 @@ cdef bint read_metric(Encoding* encoding, Slice message, Metric* metric) noexcep
     """False for a metric without data."""
     cdef Field field
     cdef uint32_t member = 0
-    cdef Slice no_text
-    no_text.at = no_text.end = message.end
+    cdef Parts data
+    cdef Slice rest = message
+    cdef const uint8_t* tag
     memset(metric, 0, sizeof(Metric))
-    metric.message = no_text
     metric.whole = message
-    while next_field(&message, &field):
+    data.count = 0
+    while True:
+        tag = rest.at
+        if not next_field(&rest, &field):
+            break
         if field.type != LENGTH:
             continue
         if field.number == 1:
@@ -440,11 +450,12 @@ cdef bint read_metric(Encoding* encoding, Slice message, Metric* metric) noexcep
         elif field.number in (5, 7, 9, 10, 11):
             # The member that came last counts; more of the same member merges.
             if field.number != member:
-                metric.message = no_text
+                data.count = 0
             member = field.number
-            metric.message = merged(metric.message, field.text, &encoding.arena)
+            add_part(&data, field.text, tag)
     if member == 0:
         return False
+    metric.message = joined(&data, member, message, &encoding.arena)
     metric.kind = (
         GAUGE if member == 5 else SUM if member == 7 else HISTOGRAM if member == 9
         else EXPONENTIAL_HISTOGRAM if member == 10 else SUMMARY

@@ -17,7 +17,9 @@ from ingest.codec.encoding cimport (
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64
 from ingest.codec.tables import TABLES
 from ingest.codec.values cimport put_hex
-from ingest.codec.wire cimport FIXED32, FIXED64, LENGTH, VARINT, Field, merged, next_field
+from ingest.codec.wire cimport (
+    FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
+)
 
 
 cdef struct Span:
@@ -26,7 +28,7 @@ cdef struct Span:
     Slice parent_span_id
     Slice trace_state
     Slice name
-    Slice status
+    Parts status
     uint64_t start
     uint64_t end
     uint32_t kind
@@ -69,7 +71,9 @@ for _number in range(3):
     CODES[_number] = slice_of(_code_names[_number])
 
 
-cdef void read_span_text(Encoding* encoding, Span* span, Field* field) noexcept nogil:
+cdef void read_span_text(
+    Encoding* encoding, Span* span, Field* field, const uint8_t* tag
+) noexcept nogil:
     if field.number == 9:
         add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
     elif field.number == 1:
@@ -87,16 +91,20 @@ cdef void read_span_text(Encoding* encoding, Span* span, Field* field) noexcept 
     elif field.number == 13:
         span.links += 1
     elif field.number == 15:
-        span.status = merged(span.status, field.text, &encoding.arena)
+        add_part(&span.status, field.text, tag)
 
 
 cdef void read_span(Encoding* encoding, Slice message, Span* span) noexcept nogil:
     cdef Field field
+    cdef const uint8_t* tag
     memset(span, 0, sizeof(Span))
     begin_attributes(&encoding.item_attributes)
-    while next_field(&message, &field):
+    while True:
+        tag = message.at
+        if not next_field(&message, &field):
+            break
         if field.type == LENGTH:
-            read_span_text(encoding, span, &field)
+            read_span_text(encoding, span, &field, tag)
         elif field.type == FIXED64:
             if field.number == 7:
                 span.start = field.scalar
@@ -264,7 +272,7 @@ cdef bint put_span_row(
     put_attributes(&encoding.item_attributes, column, &encoding.scratch, &encoding.arena)
     put_u32(&column[1].data, span.dropped_attributes)
     put_u64(&column[2].data, duration)
-    put_status(&column[3], span.status)
+    put_status(&column[3], joined(&span.status, 15, message, &encoding.arena))
     put_events(encoding, &table.columns[EVENTS], message, span.events)
     put_u32(&table.columns[EVENTS + 4].data, span.dropped_events)
     put_links(encoding, &table.columns[LINKS], message, span.links)

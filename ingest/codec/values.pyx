@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_bytes, put_u8, reserve, take
-from ingest.codec.wire cimport FIXED64, LENGTH, VARINT, Field, merged, next_field
+from ingest.codec.wire cimport FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field
 
 cdef extern from *:
     """
@@ -31,15 +31,23 @@ cdef Value read_value(Slice message, Arena* arena) noexcept nogil:
     """The member that was set last; an embedded one that is set again merges (oneof rules)."""
     cdef Value value
     cdef Field field
+    cdef Parts parts
+    cdef Slice rest = message
+    cdef const uint8_t* tag
     value.member = UNSET
     value.scalar = 0
     value.text.at = message.end
     value.text.end = message.end
-    while next_field(&message, &field):
+    parts.count = 0
+    while True:
+        tag = rest.at
+        if not next_field(&rest, &field):
+            break
         if field.type == LENGTH:
             if field.number == ARRAY_VALUE or field.number == KEY_VALUE_LIST_VALUE:
-                if field.number == value.member:
-                    field.text = merged(value.text, field.text, arena)
+                if field.number != value.member:
+                    parts.count = 0
+                add_part(&parts, field.text, tag)
             elif field.number != STRING_VALUE and field.number != BYTES_VALUE:
                 continue
             value.text = field.text
@@ -52,22 +60,31 @@ cdef Value read_value(Slice message, Arena* arena) noexcept nogil:
         else:
             continue
         value.member = field.number
+    if value.member == ARRAY_VALUE or value.member == KEY_VALUE_LIST_VALUE:
+        value.text = joined(&parts, value.member, message, arena)
     return value
 
 
 cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil:
     cdef KeyValue pair
     cdef Field field
+    cdef Parts values
+    cdef Slice rest = message
+    cdef const uint8_t* tag
     pair.key.at = message.end
     pair.key.end = message.end
-    pair.value = pair.key
-    while next_field(&message, &field):
+    values.count = 0
+    while True:
+        tag = rest.at
+        if not next_field(&rest, &field):
+            break
         if field.type != LENGTH:
             continue
         if field.number == 1:
             pair.key = field.text
         elif field.number == 2:
-            pair.value = merged(pair.value, field.text, arena)
+            add_part(&values, field.text, tag)
+    pair.value = joined(&values, 2, message, arena)
     return pair
 
 

@@ -84,17 +84,40 @@ cdef inline bint next_field(Slice* message, Field* field) noexcept nogil:
     return False
 
 
-cdef inline Slice merged(Slice first, Slice second, Arena* arena) noexcept nogil:
-    """Two occurrences of one message field: the merge is the parse of both, one after the other."""
+# Occurrences of one message field, which merge: the merge is the parse of all, one after another.
+cdef struct Parts:
+    Slice first
+    const uint8_t* since  # the first occurrence's tag
+    uint32_t count
+    size_t size
+
+
+cdef inline void add_part(Parts* parts, Slice text, const uint8_t* tag) noexcept nogil:
+    if parts.count == 0:
+        parts.first = text
+        parts.since = tag
+        parts.size = 0
+    parts.count += 1
+    parts.size += text.end - text.at
+
+
+cdef inline Slice joined(Parts* parts, uint32_t number, Slice message, Arena* arena) noexcept nogil:
+    """All parts as one message; *message* is the one that they stand in, *number* their field."""
     cdef Slice whole
-    cdef size_t head = first.end - first.at
-    cdef size_t tail = second.end - second.at
-    if head == 0:
-        return second
-    if tail == 0:
-        return first
-    whole.at = take(arena, head + tail)
-    whole.end = whole.at + head + tail
-    memcpy(<void*>whole.at, first.at, head)
-    memcpy(<void*>(whole.at + head), second.at, tail)
+    cdef Field field
+    cdef uint8_t* at
+    if parts.count == 1:
+        return parts.first
+    whole.at = message.end
+    whole.end = message.end
+    if parts.count == 0 or parts.size == 0:
+        return whole
+    at = take(arena, parts.size)
+    whole.at = at
+    message.at = parts.since
+    while next_field(&message, &field):
+        if field.number == number and field.type == LENGTH:
+            memcpy(at, field.text.at, field.text.end - field.text.at)
+            at += field.text.end - field.text.at
+    whole.end = at
     return whole
