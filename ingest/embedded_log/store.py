@@ -110,10 +110,12 @@ class Store:
             raise
 
     def _check_marks(self) -> None:
-        for lane in self.lane_rows():
-            marked = self._files.marked(lane.lane)
-            if lane.next_offset < marked:
-                raise Damaged(f"lane {lane.lane} ends at {lane.next_offset}, was at {marked}")
+        """Raises Damaged if a lane ends before what was acknowledged, or is not there at all."""
+        ends = {lane.lane: lane.next_offset for lane in self.lane_rows()}
+        for lane in ends.keys() | self._offsets.keys():
+            end, marked = ends.get(lane, 0), self._files.marked(lane)
+            if end < marked:
+                raise Damaged(f"lane {lane} ends at {end}, was at {marked}")
 
     def close(self) -> None:
         """Closes the file; safe on a damaged one."""
