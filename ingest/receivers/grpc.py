@@ -112,7 +112,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
         now = self._loop.time()
         self._since = now
         self._served = False
+        # Since when the client has not been reading, or has kept its HTTP/2 windows shut.
         self._stalled_since = 0.0
+        self._blocked_since = 0.0
         age_seconds = limits.connection_age_seconds * random.uniform(1 - _AGE_JITTER, 1)  # noqa: S311
         self._old_at = now + age_seconds
         self._going_since = 0.0
@@ -153,10 +155,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._listener.forget(self)
         self._closed = True
         for call in self._calls.values():
-            if call.task is None:
-                call.hold.release()
-            else:
-                call.task.cancel()
+            self._cancel(call)
         self._calls.clear()
         self._watches.clear()
 
@@ -208,7 +207,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _check_connection(self, now: float) -> None:
         limits = self._limits
-        if self._stalled_since and now - self._stalled_since > limits.write_stalled_seconds:
+        if not self._session.blocked:
+            self._blocked_since = 0.0
+        elif not self._blocked_since:
+            self._blocked_since = now
+        stalled_since = self._stalled_since or self._blocked_since
+        if stalled_since and now - stalled_since > limits.write_stalled_seconds:
             self._counts.refused_connection("unread_answers")
             self.abort()
         elif self._going_since:
@@ -322,10 +326,10 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _cancel(self, call: Call) -> None:
         """The client does not want the answer any more; what is being made durable goes on."""
-        if call.task is None:
-            call.hold.release()
-            self._counts.requests[call.head.signal or "", "cancelled"] += 1
-        else:
+        # A task that is cancelled before it began does not get to give back what it holds.
+        call.hold.release()
+        self._counts.requests[call.head.signal or "", "cancelled"] += 1
+        if call.task is not None:
             call.task.cancel()
 
     # --- one call ---
@@ -366,7 +370,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
                 self._answer(call, b"\0%b%b" % (len(message).to_bytes(4, "big"), message))
         except asyncio.CancelledError:
             if not call.expired:
-                self._counts.requests[signal, "cancelled"] += 1
                 raise
             self._fail(call, self._expired(head))
         except TelemetryFlowError as error:

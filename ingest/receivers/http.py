@@ -118,9 +118,9 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         self._closing = True
         self._release_direct()
         for exchange in self._queue:
-            if exchange.task is None:
-                exchange.hold.release()
-            else:
+            # A task that is cancelled before it began does not get to give back what it holds.
+            exchange.hold.release()
+            if exchange.task is not None:
                 exchange.task.cancel()
         self._queue.clear()
 

@@ -98,9 +98,9 @@ class ServerSession:
         self.reset = connection.reset_stream
 
     @property
-    def ended(self) -> bool:
-        """Whether there is nothing more to receive or to send."""
-        return not self._connection.want_read and not self._connection.want_write
+    def blocked(self) -> bool:
+        """Whether answers wait for the client to open its windows."""
+        return self._connection.queued_body_size() > 0
 
     def announce_shutdown(self) -> None:
         """GOAWAY that still allows the streams that are on their way."""

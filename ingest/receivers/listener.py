@@ -84,7 +84,7 @@ class Listener:
         self._reuse_port = reuse_port
         self._server: asyncio.Server | None = None
         self._ticker: asyncio.TimerHandle | None = None
-        self._connections: dict[Connection, str] = {}
+        self.connections: dict[Connection, str] = {}
         self._per_address: Counter[str] = Counter()
 
     def new_connection(self) -> asyncio.BaseProtocol:
@@ -117,18 +117,18 @@ class Listener:
         self.draining = True
         if self._server is not None:
             self._server.close()
-        for connection in tuple(self._connections):
+        for connection in tuple(self.connections):
             connection.go_away()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to *seconds* for requests in flight, then close everything."""
         self.stop_accepting()
         await self._until(lambda: not self._any_busy(), seconds)
-        for connection in tuple(self._connections):
+        for connection in tuple(self.connections):
             connection.go_away()
         # Time for the last answers to leave, and for clients to close first.
-        await self._until(lambda: not self._connections, CLOSE_SECONDS)
-        for connection in tuple(self._connections):
+        await self._until(lambda: not self.connections, CLOSE_SECONDS)
+        for connection in tuple(self.connections):
             connection.abort()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -143,14 +143,14 @@ class Listener:
             self.counts.refused_connection(reason)
             transport.abort()
             return False
-        self._connections[connection] = address
+        self.connections[connection] = address
         self._per_address[address] += 1
         metrics.CONNECTIONS.labels(self.transport_name).inc()
         return True
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone; harmless for one that was not admitted."""
-        address = self._connections.pop(connection, None)
+        address = self.connections.pop(connection, None)
         if address is None:
             return
         self._per_address[address] -= 1
@@ -161,7 +161,7 @@ class Listener:
     def _reason_to_refuse(self, address: str) -> str | None:
         if self.draining:
             return "draining"
-        if len(self._connections) >= self.limits.connections_max:
+        if len(self.connections) >= self.limits.connections_max:
             return "connections"
         if self._per_address[address] >= self.limits.connections_per_address_max:
             return "connections_per_address"
@@ -174,7 +174,7 @@ class Listener:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     def _any_busy(self) -> bool:
-        return any(connection.busy for connection in self._connections)
+        return any(connection.busy for connection in self.connections)
 
     def _schedule_tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -182,7 +182,7 @@ class Listener:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        for connection in tuple(self._connections):
+        for connection in tuple(self.connections):
             connection.tick(now)
         self.counts.flush()
         self._schedule_tick()
