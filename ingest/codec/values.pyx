@@ -9,7 +9,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_bytes, put_u8, reserve, take
-from ingest.codec.wire cimport FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field
+from ingest.codec.wire cimport (
+    FIXED64, LENGTH, VARINT, Field, Parts, add_part, is_plain_pair, is_plain_text, joined,
+    next_field,
+)
 
 cdef extern from *:
     """
@@ -34,8 +37,11 @@ cdef Value read_value(Slice message, Arena* arena) noexcept nogil:
     cdef Parts parts
     cdef Slice rest = message
     cdef const uint8_t* tag
-    value.member = UNSET
     value.scalar = 0
+    if is_plain_text(message, &value.text):
+        value.member = STRING_VALUE
+        return value
+    value.member = UNSET
     value.text.at = message.end
     value.text.end = message.end
     parts.count = 0
@@ -71,6 +77,8 @@ cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil:
     cdef Parts values
     cdef Slice rest = message
     cdef const uint8_t* tag
+    if is_plain_pair(message, &pair.key, &pair.value):
+        return pair
     pair.key.at = message.end
     pair.key.end = message.end
     values.count = 0

@@ -84,6 +84,34 @@ cdef inline bint next_field(Slice* message, Field* field) noexcept nogil:
     return False
 
 
+cdef inline bint is_plain_pair(Slice message, Slice* key, Slice* value) noexcept nogil:
+    """Whether a KeyValue is just key and value, both under 128 bytes, as encoders write them."""
+    cdef size_t size = message.end - message.at
+    cdef size_t key_size
+    if size < 4 or message.at[0] != 0x0A or message.at[1] >= 0x80:
+        return False
+    key_size = message.at[1]
+    if size < key_size + 4 or message.at[2 + key_size] != 0x12:
+        return False
+    if message.at[3 + key_size] >= 0x80 or size != 4 + key_size + message.at[3 + key_size]:
+        return False
+    key.at = message.at + 2
+    key.end = key.at + key_size
+    value.at = key.end + 2
+    value.end = message.end
+    return True
+
+
+cdef inline bint is_plain_text(Slice value, Slice* text) noexcept nogil:
+    """Whether an AnyValue is just a string under 128 bytes."""
+    cdef size_t size = value.end - value.at
+    if size < 2 or value.at[0] != 0x0A or value.at[1] >= 0x80 or size != 2 + <size_t>value.at[1]:
+        return False
+    text.at = value.at + 2
+    text.end = value.end
+    return True
+
+
 # Occurrences of one message field, which merge: the merge is the parse of all, one after another.
 cdef struct Parts:
     Slice first
