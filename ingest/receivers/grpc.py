@@ -7,6 +7,7 @@ so windows may be large; overload is refused with UNAVAILABLE, not queued.
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Final, cast
 
 from ingest.credentials import Credentials
@@ -261,9 +262,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         fields = fields_of(event.headers, self._limits)
         status = http_refusal_of(fields)
         if status is not None:
-            self._session.respond(event.stream_id, _HTTP_REFUSALS[status], end_stream=True)
-            if not event.end_stream:
-                self._resets.append(event.stream_id)
+            self._respond_only(event.stream_id, _HTTP_REFUSALS[status], ended=event.end_stream)
             return None
         key, known = credential_key(fields), self._known_credentials
         if key != known[0]:
@@ -392,9 +391,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         if self._calls.pop(stream_id, None) is None:
             return
         session = self._session
-        session.respond(stream_id, RESPONSE_HEADERS)
-        session.send(stream_id, framed)
-        session.trailers(stream_id, TRAILERS_OK)
+        try:
+            session.respond(stream_id, RESPONSE_HEADERS)
+            session.send(stream_id, framed)
+            session.trailers(stream_id, TRAILERS_OK)
+        except http2.StreamError:
+            return
         if not self._flush_scheduled:
             self._flush_scheduled = True
             self._loop.call_soon(self._flush)
@@ -412,10 +414,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
         """Answer with a status alone; what the client still sends is not wanted."""
         refusal = refusal_of(error)
         self._counts.requests[signal, refusal.outcome] += 1
-        headers = RESPONSE_HEADERS + grpc_trailers(refusal)
-        self._session.respond(stream_id, headers, end_stream=True)
-        if not ended:
-            self._resets.append(stream_id)
+        self._respond_only(stream_id, RESPONSE_HEADERS + grpc_trailers(refusal), ended=ended)
+
+    def _respond_only(self, stream_id: int, headers: http2.Headers, *, ended: bool) -> None:
+        with suppress(http2.StreamError):
+            self._session.respond(stream_id, headers, end_stream=True)
+            if not ended:
+                self._resets.append(stream_id)
 
     # --- health ---
 
@@ -428,9 +433,10 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         status = status_of(service, serving=self._serving())
         del self._calls[call.stream_id]
-        self._watches[call.stream_id] = (service, status)
-        self._session.respond(call.stream_id, RESPONSE_HEADERS)
-        self._session.send(call.stream_id, framed_status(status))
+        with suppress(http2.StreamError):
+            self._session.respond(call.stream_id, RESPONSE_HEADERS)
+            self._session.send(call.stream_id, framed_status(status))
+            self._watches[call.stream_id] = (service, status)
 
     def _serving(self) -> bool:
         return not self._listener.draining and self._gateway.ready() is None
@@ -459,7 +465,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if self._resets:
                 # A reset drops what is queued for its stream, so it comes after the answer.
                 for stream_id in self._resets:
-                    self._session.reset(stream_id, http2.NO_ERROR)
+                    with suppress(http2.StreamError):
+                        self._session.reset(stream_id, http2.NO_ERROR)
                 self._resets.clear()
                 data += self._session.outgoing()
         except http2.Http2Error as error:

@@ -20,6 +20,7 @@ from ngh2 import (
     Role,
     Setting,
     StreamClosed,
+    StreamProtocolError,
     StreamReset,
     TrailersReceived,
 )
@@ -37,12 +38,15 @@ __all__ = [
     "RequestReceived",
     "ServerSession",
     "StreamClosed",
+    "StreamError",
     "StreamReset",
     "TrailersReceived",
 ]
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Http2Error = NGH2Error
+# The stream is gone: its client has reset it, perhaps in the very bytes that opened it.
+StreamError = StreamProtocolError
 
 # Header blocks beyond this cost the connection; between it and the receiver's own limits only
 # the call is refused, in words.

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+from collections.abc import Callable
 
 import pytest
 from backports import zstd
@@ -9,10 +10,11 @@ from ngh2 import GoAwayReceived, PingAcknowledged, StreamReset
 
 from ingest.receivers.limits import Limits
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
-from tests.contract.raw_grpc import RawGrpc, framed, grpc_server
+from tests.contract.raw_grpc import EXPORT, RawGrpc, framed, grpc_server
 from tests.contract.raw_http import SECONDS_MAX, until
 
 OK, INVALID, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = "0", "3", "8", "12", "13", "14"
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
 HEALTH = "/grpc.health.v1.Health/Check"
 
 
@@ -58,7 +60,7 @@ async def test_a_message_may_come_in_any_pieces() -> None:
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "identity"])
 async def test_C013_compressed_messages_and_plain_ones_in_such_calls(name: str) -> None:
-    compress = {"gzip": gzip.compress, "zstd": zstd.compress}.get(name)
+    compress = COMPRESS.get(name)
     async with grpc_server() as server, server.raw() as raw:
         headers = {"grpc-encoding": name}
         assert await status_of(raw, framed(b"plain"), headers) == OK
@@ -224,3 +226,29 @@ async def test_C104_health_needs_no_key_and_refuses_nonsense() -> None:
         assert (await raw.call(framed(b""), none, path=HEALTH))["grpc-status"] == OK
         answer = await raw.call(framed(b"\xff\xff"), none, path=HEALTH)
         assert answer["grpc-status"] == INVALID
+
+
+@pytest.mark.parametrize(
+    ("headers", "path"),
+    [
+        ({"authorization": "Bearer x"}, EXPORT),
+        ({"content-type": "text/plain"}, EXPORT),
+        ({}, "/x.Y/Z"),
+        ({}, EXPORT),
+        ({}, HEALTH),
+        ({}, HEALTH.replace("Check", "Watch")),
+    ],
+)
+async def test_a_call_reset_in_the_bytes_that_opened_it_costs_nothing_else(
+    headers: dict[str, str], path: str
+) -> None:
+    async with grpc_server() as server, server.raw() as raw:
+        assert await status_of(raw, framed(b"x")) == OK
+        for with_data in (False, True):
+            stream_id = raw.open(headers, path=path)
+            if with_data:
+                raw.session.send_data(stream_id, framed(b""), end_stream=True)
+            data = raw.session.data_to_send()
+            raw.session.reset_stream(stream_id)
+            raw.writer.write(data + raw.session.data_to_send())
+        assert await status_of(raw, framed(b"x")) == OK
