@@ -20,11 +20,13 @@ DRAIN_SECONDS: Final = 30.0
 READ_BUFFER_BYTES: Final = 1 << 20
 
 
-async def serve(*, data: Path, host: str, port: int, user: str, password: str) -> None:
+async def serve(
+    *, data: Path, host: str, port: int, user: str, password: str, database: str = "telemetry"
+) -> None:
     """Serve until SIGTERM or SIGINT; Conflict when the port or the folder is in use."""
     if host not in LOOPBACK and not password:
         raise Invalid(f"CLICKHOUSE_PASSWORD must be set to listen on {host}, beyond this machine")
-    engine = await asyncio.to_thread(Engine, data)
+    engine = await asyncio.to_thread(Engine, data, database)
     try:
         application = Server(engine, user=user, password=password).application()
         runner = web.AppRunner(
@@ -75,6 +77,7 @@ def main() -> int:
                 port=options.port,
                 user=os.environ.get("CLICKHOUSE_USERNAME") or "default",
                 password=os.environ.get("CLICKHOUSE_PASSWORD", ""),
+                database=os.environ.get("CLICKHOUSE_DATABASE") or "telemetry",
             )
         )
     except TelemetryFlowError as error:

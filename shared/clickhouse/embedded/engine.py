@@ -8,16 +8,20 @@ import fcntl
 import importlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from shared.errors import Conflict, TelemetryFlowError
+import orjson
+
+from shared.clickhouse.embedded.surface import Surface
+from shared.errors import Conflict, Invalid, TelemetryFlowError
 
 _CODE: Final = re.compile(r"Code: (\d+)")
 _UNKNOWN: Final = 1002  # UNKNOWN_EXCEPTION
 _SETTING_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_DATABASE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNKNOWN_SETTING: Final = 115
 
 
@@ -56,13 +60,30 @@ class Handle:
 
     def set(self, settings: Mapping[str, str]) -> None:
         """Apply settings to all statements that follow."""
+        assignments = []
         for name, text in settings.items():
             if not _SETTING_NAME.fullmatch(name):
                 raise EngineError(
                     f"Code: {UNKNOWN_SETTING}. Setting {name!r} (UNKNOWN_SETTING)", UNKNOWN_SETTING
                 )
             quoted = text.replace("\\", "\\\\").replace("'", "\\'")
-            self.run(f"SET {name} = '{quoted}'")
+            assignments.append(f"{name} = '{quoted}'")
+        if assignments:
+            self.run(f"SET {', '.join(assignments)}")
+
+    def changed(self, names: Iterable[str]) -> dict[str, str]:
+        """The values of those of the settings *names* that differ from their defaults."""
+        quoted = ", ".join(f"'{name}'" for name in names if _SETTING_NAME.fullmatch(name))
+        sql = f"SELECT name, value FROM system.settings WHERE changed AND name IN ({quoted})"  # noqa: S608
+        data, _summary = self.run(sql, "JSONCompactEachRow")
+        return dict(orjson.loads(line) for line in data.splitlines())
+
+    def restore(self, values: Mapping[str, str], names: Iterable[str]) -> None:
+        """Give the settings *names* the *values* that they had, or their defaults."""
+        for name in names:
+            if name not in values:
+                self.run(f"SET {name} = DEFAULT")
+        self.set(values)
 
     def use(self, database: str) -> None:
         """Make *database* the one that unqualified names are looked up in."""
@@ -71,6 +92,10 @@ class Handle:
     def statement_count(self, sql: str) -> int:
         """How many statements *sql* holds, and 0 when it does not parse."""
         return int(self._raw.classify_query(sql)["statement_count"])
+
+    def only_reads(self, sql: str) -> bool:
+        """Whether *sql* changes nothing."""
+        return str(self._raw.classify_query(sql)["query_class"].name) == "READ_ONLY"
 
     def run(
         self, sql: str, output_format: str = "TSV", parameters: Mapping[str, str] | None = None
@@ -144,6 +169,7 @@ class Inserting:
     def __init__(self, raw: Any, result: Any) -> None:
         self._raw = raw
         self._result = result
+        self._ended = False
 
     def append(self, data: bytes) -> None:
         """The next bytes of the data."""
@@ -154,6 +180,7 @@ class Inserting:
 
     def finish(self) -> Summary:
         """Store everything."""
+        self._ended = True
         try:
             result = self._raw.insert_done(self._result)
         except (RuntimeError, ValueError) as error:
@@ -161,7 +188,10 @@ class Inserting:
         return Summary(rows_written=result.rows_written(), bytes_written=result.bytes_written())
 
     def cancel(self) -> None:
-        """Store nothing."""
+        """Store nothing, unless `finish` was called."""
+        if self._ended:
+            return
+        self._ended = True
         try:
             self._raw.insert_cancel(self._result)
         except (RuntimeError, ValueError):
@@ -169,31 +199,43 @@ class Inserting:
 
 
 class Engine:
-    """The engine on one folder; only one process may have it."""
+    """The engine on one folder; only one process may have it.
 
-    def __init__(self, folder: Path) -> None:
+    Changes the working directory of the process: see `_forget_files`.
+    """
+
+    def __init__(self, folder: Path, database: str) -> None:
+        if not _DATABASE.fullmatch(database) or database == "default":
+            raise Invalid(f"{database!r} is not a name for the database of the embedded server")
+        folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder
-        self._lock = os.open(folder / "telemetryflow.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            raise Conflict(
-                f"another ClickHouse server uses {folder}: stop it, or choose another folder"
-            ) from None
+        self._database = database
+        self._lock = _locked(folder)
         # Imported here, so that --help and errors like the above do not wait for half a gigabyte.
         chdb = importlib.import_module("chdb._chdb")
         self._connect = chdb.connect
         # The first handle opens the engine and, kept, holds it open.
-        self._first = self.handle()
+        self._first = Handle(self._connect(str(folder)))
+        self._first.run(f"CREATE DATABASE IF NOT EXISTS `{database}` ENGINE = Atomic")
+        self._forget_files()
+        self.surface = Surface(
+            functions=self._names("table_functions"),
+            engines=(*self._names("table_engines"), *self._names("database_engines")),
+        )
 
-    def handle(self) -> Handle:
-        """A new handle with default settings."""
+    def handle(self, database: str = "") -> Handle:
+        """A new handle with default settings; 'default' and '' mean the engine's own database."""
         try:
-            return Handle(self._connect(str(self._path)))
+            handle = Handle(self._connect(str(self._path)))
         except RuntimeError as error:
             raise _engine_error(error) from None
+        try:
+            handle.use(self._database if database in ("", "default") else database)
+        except EngineError:
+            handle.close()
+            raise
+        return handle
 
     def kill(self, comment: str) -> None:
         """Stop the queries that run with the setting log_comment = *comment*."""
@@ -210,3 +252,33 @@ class Engine:
         """Flush and release the folder; no handle may be used afterwards."""
         self._first.close()
         os.close(self._lock)
+
+    def _forget_files(self) -> None:
+        """Replace the database `default`: in this engine its tables are the machine's files.
+
+        It cannot be dropped while it has tables, which are the files in the working directory, and
+        it must exist, since new handles begin there.
+        """
+        empty = self._path / "empty"
+        empty.mkdir(exist_ok=True)
+        os.chdir(empty)
+        self._first.use(self._database)
+        self._first.run("DROP DATABASE IF EXISTS default SYNC")
+        self._first.run("CREATE DATABASE default ENGINE = Atomic")
+
+    def _names(self, table: str) -> list[str]:
+        data, _summary = self._first.run(f"SELECT name FROM system.{table}")  # noqa: S608
+        return data.decode().split()
+
+
+def _locked(folder: Path) -> int:
+    """A file descriptor that holds *folder*; Conflict when another process has it."""
+    lock = os.open(folder / "telemetryflow.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Conflict(
+            f"another ClickHouse server uses {folder}: stop it, or choose another folder"
+        ) from None
+    return lock

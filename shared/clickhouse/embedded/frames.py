@@ -5,7 +5,7 @@ frame per block.
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol
 
 import lz4.frame
@@ -13,12 +13,15 @@ from backports import zstd
 
 from shared.errors import Invalid, Unsupported
 
+# A small piece may hold a thousand times its size: no more than this is inflated at once.
+PLAIN_BYTES_MAX: Final = 1 << 22
+
 
 class Decoder(Protocol):
     """Gives the plain bytes of each piece."""
 
-    def feed(self, data: bytes) -> bytes:
-        """The plain bytes of the next piece; Invalid when it is damaged."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The plain bytes of the next piece, PLAIN_BYTES_MAX at a time; Invalid when damaged."""
 
     def finish(self) -> None:
         """Invalid when the body ended in the middle of a frame."""
@@ -27,9 +30,10 @@ class Decoder(Protocol):
 class Plain:
     """No encoding."""
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         """The piece itself."""
-        return data
+        if data:
+            yield data
 
     def finish(self) -> None:
         """Nothing can be missing."""
@@ -43,21 +47,21 @@ class Frames:
         self._errors = errors
         self._frame: Any = None
 
-    def feed(self, data: bytes) -> bytes:
-        """The plain bytes of the next piece."""
-        plain = []
-        try:
-            while data:
-                if self._frame is None:
-                    self._frame = self._open_frame()
-                plain.append(self._frame.decompress(data))
-                if not self._frame.eof:
-                    break
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The plain bytes of the next piece; what is not taken is lost."""
+        while data or (self._frame is not None and not self._frame.needs_input):
+            if self._frame is None:
+                self._frame = self._open_frame()
+            try:
+                plain = self._frame.decompress(data, PLAIN_BYTES_MAX)
+            except self._errors as error:
+                raise Invalid(f"the compressed body is damaged: {error}") from error
+            data = b""
+            if self._frame.eof:
                 data = self._frame.unused_data or b""
                 self._frame = None
-        except self._errors as error:
-            raise Invalid(f"the compressed body is damaged: {error}") from error
-        return b"".join(plain)
+            if plain:
+                yield plain
 
     def finish(self) -> None:
         """Invalid when the last frame did not end."""
@@ -65,7 +69,26 @@ class Frames:
             raise Invalid("the compressed body ends in the middle of a frame")
 
 
-_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+class _Zlib:
+    """zlib's decompressor of one gzip member or zlib stream, in the manner of the others."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._stream.unconsumed_tail
+
+    def decompress(self, data: bytes, bytes_max: int) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + data, bytes_max)
 
 
 def decoder(encoding: str) -> Decoder:
@@ -78,7 +101,7 @@ def decoder(encoding: str) -> Decoder:
     if name == "lz4":
         return Frames(lz4.frame.LZ4FrameDecompressor, (RuntimeError, ValueError))
     if name in ("gzip", "x-gzip", "deflate"):
-        return Frames(lambda: zlib.decompressobj(_GZIP_OR_ZLIB), (zlib.error,))
+        return Frames(_Zlib, (zlib.error,))
     raise Unsupported(f"Content-Encoding {encoding}: use zstd, lz4, gzip or deflate")
 
 

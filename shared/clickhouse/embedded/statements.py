@@ -28,15 +28,9 @@ _FORMAT: Final = re.compile(
     r"\bformat\s+(?P<format>\w+)\s*(?:settings\s[^;]*)?;?\s*$", re.IGNORECASE
 )
 _LITERALS: Final = re.compile(r"'(?:[^'\\]|\\.|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
-# Ways out of the data folder: other files, other hosts, other programs.
-_OUTSIDE: Final = re.compile(
-    r"\b(?:into\s+outfile|from\s+infile)\b|"
-    r"\b(?:file|filecluster|url|urlcluster|s3|s3cluster|gcs|oss|cosn|azureblobstorage\w*|hdfs\w*|"
-    r"remote|remotesecure|cluster|clusterallreplicas|mysql|postgresql|mongodb|redis|sqlite|odbc|"
-    r"jdbc|executable|iceberg\w*|deltalake\w*|hudi\w*|paimon\w*|arrowflight|python|ytsaurus|"
-    r"catboostevaluate)\s*\(|"
-    r"\bengine\s*=?\s*(?:file|url|s3\w*|azure\w*|hdfs|mysql|postgresql|mongodb|redis|sqlite|odbc|"
-    r"jdbc|executable\w*|kafka|nats|rabbitmq|iceberg\w*|deltalake|hudi|materialized\w+)\b",
+_KILL: Final = re.compile(
+    r"\s*kill\s+query\s+where\s+query_id\s*=\s*'(?P<query_id>[^'\\]*)'\s*"
+    r"(?P<rest>(?:sync|async|test)?)\s*;?\s*",
     re.IGNORECASE,
 )
 
@@ -79,7 +73,7 @@ def output_format(sql: str, default: str) -> str:
     return match["format"] if match else default
 
 
-def reaches_outside(sql: str) -> str | None:
-    """The word with which a statement would reach outside of the server, None if it does not."""
-    match = _OUTSIDE.search(_LITERALS.sub("''", sql))
-    return match[0] if match else None
+def killed_query(sql: str) -> tuple[str, str] | None:
+    """The query id that *sql* is to kill, and the word behind it; None for other statements."""
+    match = _KILL.fullmatch(sql)
+    return (match["query_id"], match["rest"]) if match else None

@@ -1,0 +1,52 @@
+"""Threads that carry out what blocks, and never outlive the request that they work for."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+# An engine that does not know the query yet cannot stop it: it is told again after so long.
+STOP_AGAIN_SECONDS: Final = 0.1
+# Stopping must not wait for a thread behind the queries that are to be stopped.
+STOPPING_THREADS: Final = 4
+
+Result = TypeVar("Result")
+
+
+class Threads:
+    """A pool for the work, and a small one for what ends it."""
+
+    def __init__(self, count: int) -> None:
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="clickhouse")
+        self._stopping = ThreadPoolExecutor(STOPPING_THREADS, thread_name_prefix="clickhouse-stop")
+
+    async def run(
+        self, work: Callable[[], Result], *, stop: Callable[[], None] | None = None
+    ) -> Result:
+        """The result of *work*. When cancelled: *stop* is called until the work ended."""
+        job = self._pool.submit(work)
+        waiting = asyncio.wrap_future(job)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            if not job.cancel():
+                await asyncio.shield(asyncio.ensure_future(self._end(job, waiting, stop)))
+            raise
+
+    async def _end(
+        self,
+        job: "Future[Result]",
+        waiting: "asyncio.Future[Result]",
+        stop: Callable[[], None] | None,
+    ) -> None:
+        while not job.done():
+            if stop is not None:
+                await asyncio.get_running_loop().run_in_executor(self._stopping, stop)
+            await asyncio.wait({waiting}, timeout=STOP_AGAIN_SECONDS)
+        if not waiting.cancelled():
+            waiting.exception()  # nobody is left to be told
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._pool.shutdown(cancel_futures=True)
+        self._stopping.shutdown(cancel_futures=True)
