@@ -1,4 +1,4 @@
-"""Nothing is lost: rows appended = stored + dead-lettered + in flight, checked while running.
+"""Nothing is lost: rows appended = stored + dead-lettered + repeated + in flight, while running.
 
 All numbers come from the log: what was appended, what the writer has not passed yet, and what the
 writer noted with its commits. They survive restarts and crashes, like the data.
@@ -29,13 +29,14 @@ class Balance:
     appended: int
     stored: int
     dead: int
+    repeated: int
     in_flight: int
     age_seconds: float
 
     @property
     def difference(self) -> int:
         """Rows that are nowhere, or (negative) twice."""
-        return self.appended - self.stored - self.dead - self.in_flight
+        return self.appended - self.stored - self.dead - self.repeated - self.in_flight
 
 
 async def balance(log: CountingLog, topic: str) -> Balance | None:
@@ -49,6 +50,7 @@ async def balance(log: CountingLog, topic: str) -> Balance | None:
                 appended=appended,
                 stored=sum(one.stored for _offset, one in progress),
                 dead=sum(one.dead for _offset, one in progress),
+                repeated=sum(one.repeated for _offset, one in progress),
                 in_flight=backlog.rows,
                 age_seconds=backlog.age_seconds,
             )

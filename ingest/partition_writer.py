@@ -31,9 +31,11 @@ from ingest.plans import (
     grouped,
     insert_token,
     new_plan,
+    read_headers,
     to_metadata,
 )
 from ingest.ranges import BatchLimits, Ranges
+from ingest.repeats import SeenRequests
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Invalid, Unavailable
 from shared.faults import crash_point
@@ -88,6 +90,7 @@ class PartitionWriter:
         self._dead_letter_limits = dead_letter_limits or DeadLetterLimits()
         self._sleep = sleep
         self._ranges = Ranges(log, topic, partition, limits=limits, sleep=sleep)
+        self._seen = SeenRequests()
         self._position: _Position | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -97,18 +100,29 @@ class PartitionWriter:
 
     async def step(self) -> bool:
         """Carry out one plan, however long it takes; False when no records came."""
+        try:
+            return await self._step()
+        except BaseException:
+            # What was noted of the plan's requests must not be taken for repeats of themselves.
+            self._position = None
+            raise
+
+    async def _step(self) -> bool:
         if self._position is None:
             self._position = await self._patiently(self._recover)
         position = self._position
         records = await self._patiently(lambda: self._planned(position))
         if position.plan is None:
             return False
-        groups = await self._patiently(lambda: _groups_of(records))
+        planned = await self._patiently(lambda: self._opened(records))
+        kept = [one for one in map(self._seen.without_repeats, planned) if one is not None]
+        repeated_rows = sum(one.rows for one in planned) - sum(one.rows for one in kept)
+        groups = grouped(kept)
         await self._ensure_tenants(_tenants_of(groups))
         for group in groups:
             position.plan = await self._store(position, position.plan, group)
         crash_point("writer.after_insert_before_commit")
-        await self._finish(position, position.plan, groups)
+        await self._finish(position, position.plan, kept, repeated_rows)
         crash_point("writer.after_commit")
         return True
 
@@ -116,6 +130,8 @@ class PartitionWriter:
         """What the last process left: `bounds` tells whether retention has eaten unread data."""
         committed = await self._log.committed(WRITER_GROUP, self._topic, self._partition)
         first, _end = await self._log.bounds(self._topic, self._partition)
+        offset = first if committed is None else committed.offset
+        await self._seen.read_back(self._log, self._topic, self._partition, offset)
         if committed is None:
             return _Position(first, Progress())
         try:
@@ -144,6 +160,9 @@ class PartitionWriter:
         position.plan = plan
         crash_point("writer.after_plan_commit")
         return records
+
+    async def _opened(self, records: Sequence[Record]) -> list[PlannedRecord]:
+        return [read_headers(record) for record in records]
 
     async def _store(self, position: _Position, plan: Plan, group: Group) -> Plan:
         """Insert what *plan* still has to do of *group*; the plan as it stands then."""
@@ -209,9 +228,14 @@ class PartitionWriter:
             *(record.offset, record.topic, record.partition, refusal),
         )
 
-    async def _finish(self, position: _Position, plan: Plan, groups: Sequence[Group]) -> None:
+    async def _finish(
+        self,
+        position: _Position,
+        plan: Plan,
+        records: Sequence[PlannedRecord],
+        repeated_rows: int,
+    ) -> None:
         """Tell what was stored, then pass the plan."""
-        records = [one for group in groups for one in group.records]
         stored = [one for one in records if one.record.offset not in plan.buried]
         stored_rows = sum(one.rows for one in stored)
         await self._patiently(
@@ -228,6 +252,7 @@ class PartitionWriter:
         progress = Progress(
             position.progress.stored + stored_rows,
             position.progress.dead + sum(one.rows for one in records) - stored_rows,
+            position.progress.repeated + repeated_rows,
         )
         await self._commit_patiently(plan.end + 1, progress, None)
         self._position = _Position(plan.end + 1, progress)
@@ -256,10 +281,6 @@ class PartitionWriter:
         logger.error("%s/%d is paused: %s", self._topic, self._partition, text)
         with metrics.PARTITIONS_PAUSED.labels(reason).track_inprogress():
             await self._sleep(seconds)
-
-
-async def _groups_of(records: Sequence[Record]) -> list[Group]:
-    return grouped(records)
 
 
 def _tenants_of(groups: Sequence[Group]) -> list[str]:

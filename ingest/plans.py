@@ -4,12 +4,13 @@ Before the writer inserts, it commits which offsets it is going to insert, and u
 successor finds that plan in the metadata of the commit and repeats exactly it, so that ClickHouse
 recognises what it has stored already. The metadata is one line of JSON of at most 4 KB:
 
-    {"v":1,"stored":S,"dead":D}                     rows ever stored and dead-lettered
-    {"v":1,"stored":S,"dead":D,"end":E,"token":T}   and the plan: from the committed offset up to E
-    …,"at":[table,days,encoding,b0,b1,…]            when data was refused: groups before this one
-                                                    are done, of this one remain the offsets from
-                                                    start+b0 to start+b1, from there to start+b2, …
-    …,"buried":B                                    base64 bitmap of the offsets dead-lettered
+    {"v":1,"stored":S,"dead":D,"repeated":R}   rows ever stored, dead-lettered, and dropped because
+                                               a client had sent them before
+    …,"end":E,"token":T                        and the plan: from the committed offset up to E
+    …,"at":[table,days,encoding,b0,b1,…]       when data was refused: groups before this one are
+                                               done, of this one remain the offsets from start+b0
+                                               to start+b1, from there to start+b2, and so on
+    …,"buried":B                               base64 bitmap of the offsets dead-lettered
 """
 
 import hashlib
@@ -35,16 +36,17 @@ GroupKey = tuple[str, int, str]
 UNREADABLE: Final[GroupKey] = ("", 0, "")
 
 
-class NewerRelease(TelemetryFlowError):  # noqa: N818 - named like the rest of the error tree
+class NewerRelease(TelemetryFlowError):
     """A newer release wrote this: it is good data, and this release must leave it alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Rows of one partition ever stored, and ever dead-lettered."""
+    """Rows of one partition ever stored, dead-lettered, and dropped as repeats."""
 
     stored: int = 0
     dead: int = 0
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,10 @@ def dead_letter_token(log_identity: str, topic: str, partition: int, offset: int
     return _token("dead-letter", log_identity, topic, partition, offset)
 
 
-def grouped(records: Iterable[Record]) -> list[Group]:
-    """The groups of *records*, in the order in which they are inserted.
-
-    Raises NewerRelease when one of them is of a schema version that is yet unknown.
-    """
+def grouped(records: Iterable[PlannedRecord]) -> list[Group]:
+    """The groups of *records*, in the order in which they are inserted."""
     groups: dict[GroupKey, list[PlannedRecord]] = {}
-    for record in records:
-        planned = read_headers(record)
+    for planned in records:
         info = planned.info
         key = (info.table, info.retention_days, info.encoding) if info else UNREADABLE
         groups.setdefault(key, []).append(planned)
@@ -147,7 +145,10 @@ def grouped(records: Iterable[Record]) -> list[Group]:
 
 
 def read_headers(record: Record) -> PlannedRecord:
-    """What *record* says about itself; headers that say nothing are no error here."""
+    """What *record* says about itself; headers that say nothing are no error here.
+
+    Raises NewerRelease when it is of a schema version that is yet unknown.
+    """
     if is_newer(record):
         raise NewerRelease(
             f"record {record.offset} of {record.topic}/{record.partition} was written by a newer "
@@ -174,6 +175,7 @@ def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
         "v": METADATA_VERSION,
         "stored": progress.stored,
         "dead": progress.dead,
+        "repeated": progress.repeated,
     }
     if plan is not None:
         fields |= {"end": plan.end, "token": plan.token}
@@ -195,7 +197,7 @@ def from_metadata(offset: int, metadata: str) -> tuple[Progress, Plan | None]:
         fields = orjson.loads(metadata)
         if fields["v"] != METADATA_VERSION:
             raise NewerRelease(f"the offset was committed by a release of version {fields['v']}")
-        progress = Progress(int(fields["stored"]), int(fields["dead"]))
+        progress = Progress(int(fields["stored"]), int(fields["dead"]), int(fields["repeated"]))
         return progress, _plan_of(offset, fields) if "end" in fields else None
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise Invalid(f"committed metadata cannot be read: {metadata[:200]!r}") from error

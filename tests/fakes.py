@@ -4,6 +4,7 @@ Both can be told to fail, and to die: `Crash` ends the code under test wherever 
 before or after the call took effect, as a power cut would.
 """
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,7 @@ class Stored:
     key: GroupKey
     token: str
     values: tuple[bytes, ...]
+    rows: int
 
 
 class MemoryInserts:
@@ -190,7 +192,9 @@ class MemoryInserts:
 
     async def insert(self, key: GroupKey, records: Sequence[PlannedRecord], token: str) -> None:
         fault = self.faults.at_call()
-        asked = Stored(key, token, tuple(one.record.value for one in records))
+        asked = Stored(
+            key, token, tuple(one.record.value for one in records), sum(one.rows for one in records)
+        )
         self.asked.append(asked)
         self.on_insert()
         strike(fault, "before")
@@ -218,8 +222,9 @@ def block(
     retention_days: int = 30,
     encoding: str = "zstd",
     tenant: str = "acme",
+    request_id: bytes | None = None,
 ) -> Headers:
-    """Headers of a record with one block of one tenant."""
+    """Headers of a record with one block of one request, by default one never seen before."""
     info = RecordInfo(
         table=table,
         rows=rows,
@@ -228,7 +233,7 @@ def block(
         time_max_ns=2,
         encoding=encoding,
         tenants=(TenantRows(tenant, rows),),
-        requests=(RequestRows(bytes(16), tenant, 0, 0, rows),),
+        requests=(RequestRows(request_id or secrets.token_bytes(16), tenant, 0, 0, rows),),
     )
     return to_headers(info)
 

@@ -1,5 +1,6 @@
 """Real blocks, from real requests through the real codec, and a real engine to store them in."""
 
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -72,10 +73,12 @@ def records_of(
     *,
     tenant: str = "acme",
     encoding: str = "zstd",
-    request_id: bytes = bytes(16),
+    request_id: bytes | None = None,
 ) -> list[NewRecord]:
     """What a gateway would append for one request: a record for each block."""
-    return records_of_requests(signal, [(tenant, request_id, body)], encoding=encoding)
+    return records_of_requests(
+        signal, [(tenant, request_id or secrets.token_bytes(16), body)], encoding=encoding
+    )
 
 
 def records_of_requests(
