@@ -1,0 +1,269 @@
+"""`telemetryflow up` as a user has it: one command, real processes, Ctrl-C."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.processes import COMMAND, ROOT, free_ports, wait_for
+
+READY_SECONDS_MAX = 30
+VISIBLE_SECONDS_MAX = 2.0
+
+
+class Up:
+    """One `telemetryflow up` with ports and a data folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        names = (
+            "INGEST_GRPC_PORT",
+            "INGEST_HTTP_PORT",
+            "CLICKHOUSE_PORT",
+            "INGEST_METRICS_PORT",
+            "WRITER_METRICS_PORT",
+        )
+        self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
+        self.data = folder / "data"
+        self._output = folder / "up.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "OTEL_"))}
+        return {**plain, **self.ports, "TELEMETRYFLOW_DATA_DIR": str(self.data)}
+
+    def start(self) -> float:
+        """Start and wait until it is ready; the seconds that took."""
+        begun = time.monotonic()
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "up"], cwd=ROOT, env=self.environment, stdout=output, stderr=output
+            )
+        wait_for("ready", self._ready_or_ended, READY_SECONDS_MAX)
+        assert self.process.poll() is None, self.text
+        return time.monotonic() - begun
+
+    def _ready_or_ended(self) -> bool:
+        assert self.process is not None
+        return "is ready" in self.text or self.process.poll() is not None
+
+    @property
+    def text(self) -> str:
+        return self._output.read_text()
+
+    def run(self, *arguments: str, settings: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Another command of the product on the same ports and folder."""
+        done = subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=ROOT,
+            env={**self.environment, **(settings or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def children(self) -> list[int]:
+        return [pid for pid, _started in json.loads((self.data / "children.json").read_bytes())]
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(70)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    product = Up(tmp_path)
+    yield product
+    product.close()
+
+
+def send_span(port: str, name: str) -> None:
+    now = time.time_ns()
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c",
+        "spanId": "b7ad6b7169203331",
+        "name": name,
+        "startTimeUnixNano": str(now),
+        "endTimeUnixNano": str(now + 1000),
+    }
+    body = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/traces",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        assert response.read() == b"{}"
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def test_what_is_sent_is_visible_within_two_seconds(up: Up) -> None:
+    up.start()
+    send_span(up.ports["INGEST_HTTP_PORT"], "first")
+    answered = time.monotonic()
+    url = f"http://127.0.0.1:{up.ports['CLICKHOUSE_PORT']}/"
+    query = b"SELECT count() FROM telemetry.otel_traces WHERE SpanName = 'first'"
+
+    def visible() -> bool:
+        return urllib.request.urlopen(url, query, timeout=10).read() == b"1\n"
+
+    # Twice the promise, since the machine that tests may be busy with other tests.
+    wait_for("the row", visible, 2 * VISIBLE_SECONDS_MAX)
+
+    assert time.monotonic() - answered < 2 * VISIBLE_SECONDS_MAX
+    assert up.run("sql", "SELECT SpanName FROM otel_traces") == (0, "first\n")
+    code, text = up.run("check")
+    assert code == 0, text
+    assert "1 rows ever, 0 in flight" in text
+
+
+def test_ctrl_c_stores_what_was_acknowledged_and_ends_every_process(up: Up) -> None:
+    up.start()
+    for number in range(20):
+        send_span(up.ports["INGEST_HTTP_PORT"], f"span {number}")
+    children = up.children()
+
+    assert up.stop() == 0
+    assert not any(map(alive, children))
+    up.start()
+    wait_for(
+        "all rows",
+        lambda: up.run("sql", "SELECT count() FROM otel_traces") == (0, "20\n"),
+        20,
+    )
+
+
+def test_a_second_start_takes_less_than_five_seconds(up: Up) -> None:
+    up.start()
+    up.stop()
+
+    # A busy machine may take twice as long as the promise.
+    assert up.start() < 10
+
+
+def test_a_second_instance_on_the_same_data_is_refused_by_name(up: Up) -> None:
+    up.start()
+    assert up.process is not None
+
+    code, text = up.run("up")
+
+    assert code == 1
+    assert re.search(rf"pid {up.process.pid}\b.*already runs", text), text
+    assert "--data" in text
+
+
+def test_a_killed_supervisor_leaves_nothing_behind_that_hinders_the_next_start(up: Up) -> None:
+    up.start()
+    children = up.children()
+    assert up.process is not None
+    up.process.kill()
+    up.process.wait()
+
+    up.start()
+
+    assert not any(map(alive, children))
+
+
+def test_a_crashed_process_is_started_again(up: Up) -> None:
+    up.start()
+    writer = up.children()[-1]
+
+    os.kill(writer, signal.SIGKILL)
+
+    wait_for("a new writer", lambda: "starting it again" in up.text, 10)
+    send_span(up.ports["INGEST_HTTP_PORT"], "after the crash")
+    wait_for(
+        "the row",
+        lambda: up.run("sql", "SELECT SpanName FROM otel_traces") == (0, "after the crash\n"),
+        20,
+    )
+
+
+def test_a_port_in_use_is_named_with_the_setting_to_change(up: Up, tmp_path: Path) -> None:
+    up.start()
+    other = Up(tmp_path / "other")
+    other.data.parent.mkdir()
+    other.ports["INGEST_HTTP_PORT"] = up.ports["INGEST_HTTP_PORT"]
+
+    code, text = other.run("up")
+
+    assert code == 1
+    assert f"port {up.ports['INGEST_HTTP_PORT']}" in text
+    assert "INGEST_HTTP_PORT" in text
+
+
+def test_a_key_works_and_is_refused_within_a_second_of_its_revocation(up: Up) -> None:
+    up.start()
+    code, text = up.run("key", "create", "--tenant", "acme", "--name", "test")
+    assert code == 0, text
+    key = re.search(r"tfk_[0-9a-f]{32}", text)
+    secret = re.search(r"tfs_[0-9a-f]{64}", text)
+    assert key is not None
+    assert secret is not None
+
+    def status() -> int:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{up.ports['INGEST_HTTP_PORT']}/v1/traces",
+            b"{}",
+            {"Content-Type": "application/json", "Authorization": f"Bearer {key[0]}:{secret[0]}"},
+        )
+        try:
+            return int(urllib.request.urlopen(request, timeout=10).status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    wait_for("the key to be known", lambda: status() == 200, 5)
+    assert up.run("key", "revoke", key[0])[0] == 0
+    wait_for("the key to be refused", lambda: status() == 401, 5)
+    assert secret[0] not in up.run("key", "list")[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"INGEST_HTTP_PROT": "1"}, ("INGEST_HTTP_PROT", "did you mean INGEST_HTTP_PORT")),
+        ({"INGEST_WORKERS": "many"}, ("INGEST_WORKERS=many", "from 1 to 256")),
+        ({"KAFKA_BROKERS": "localhost:9092"}, ("KAFKA_BROKERS", "embedded log")),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_says_what_is_allowed(
+    up: Up, settings: dict[str, str], words: tuple[str, ...]
+) -> None:
+    code, text = up.run("up", settings=settings)
+
+    assert code == 2
+    assert all(word in text for word in words), text
+
+
+def test_help_needs_none_of_the_engines() -> None:
+    code = "import sys, control.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    check = "assert not {'chdb', 'grpc', 'uvloop', 'clickhouse_connect'} & set(sys.modules)"
+    subprocess.run(
+        [sys.executable, "-c", code + check],
+        cwd=ROOT,
+        check=True,
+        timeout=30,
+        stdout=subprocess.DEVNULL,
+    )
