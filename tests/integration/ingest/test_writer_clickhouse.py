@@ -27,6 +27,7 @@ from tests.integration.ingest.stored_blocks import (
     logs_request,
     points_request,
     records_of,
+    records_of_requests,
     spans_request,
 )
 from tests.integration.shared.embedded_server import EmbeddedServer
@@ -308,3 +309,21 @@ async def test_rows_that_the_engine_could_not_write_are_never_called_stored(
         await inserts.insert(KEY, [read_headers(_record(value, headers))], "guarded-token")
     rows = await clickhouse.query("SELECT count() FROM guarded.tf_logs")
     assert rows[0][0] == 0
+
+
+async def test_I09_a_request_in_two_shared_blocks_is_stored_once(
+    log: EmbeddedLog, clickhouse: ClickHouse
+) -> None:
+    tenant = unique()
+    requests = [
+        (tenant, secrets.token_bytes(16), logs_request([f"{number}/{part}" for part in range(9)]))
+        for number in range(4)
+    ]
+    for together in ((0, 1), (2, 1, 3), (3, 0)):
+        records = records_of_requests("logs", [requests[number] for number in together])
+        await log.append_many("otlp.logs.v1", 0, records)
+    assert await writer_of(log, clickhouse).step()
+    assert await count(clickhouse, tenant) == (36, 36)
+    found = await balance(log, "otlp.logs.v1")
+    assert found is not None
+    assert (found.appended, found.stored, found.repeated, found.difference) == (63, 36, 27, 0)
