@@ -20,6 +20,7 @@ from ingest.receivers.grpc_calls import (
     HEALTH_CHECK,
     HEALTH_WATCH,
     PREFIX_BYTES,
+    Call,
     Head,
     Message,
     fields_of,
@@ -56,34 +57,6 @@ class GrpcReceiver(Listener):
     def new_connection(self) -> asyncio.BaseProtocol:
         """The protocol of a connection just accepted."""
         return GrpcConnection(self)
-
-
-class Call:
-    """One call that has not been answered."""
-
-    __slots__ = (
-        "deadline",
-        "ended",
-        "expired",
-        "head",
-        "hold",
-        "message",
-        "started",
-        "stream_id",
-        "task",
-    )
-
-    def __init__(self, stream_id: int, head: Head, hold: Hold, now: float) -> None:
-        self.stream_id = stream_id
-        self.head = head
-        self.hold = hold
-        self.started = now
-        self.deadline = 0.0
-        # Whether the client has said everything.
-        self.ended = False
-        self.expired = False
-        self.message: Message | None = None
-        self.task: asyncio.Task[None] | None = None
 
 
 class GrpcConnection(asyncio.BufferedProtocol):
@@ -125,10 +98,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        if self._listener.admit(self, self._transport):
-            self._flush()
-        else:
+        if not self._listener.admit(self, self._transport):
             self._closed = True
+        elif _protocol_of(self._transport) not in {None, "h2"}:
+            self._counts.refused_connection("alpn")
+            self.abort()
+        else:
+            self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
         return self._scratch
@@ -166,7 +142,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._stalled_since = 0.0
-        self._transport.resume_reading()
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # --- listener.Connection ---
 
@@ -249,6 +226,10 @@ class GrpcConnection(asyncio.BufferedProtocol):
             elif head.method not in {HEALTH_CHECK, HEALTH_WATCH}:
                 raise unknown_method(head.method)
         except TelemetryFlowError as error:
+            self._refuse(stream_id, error, "", ended=event.end_stream)
+            return
+        except Exception as error:
+            logger.exception("a call could not be taken")
             self._refuse(stream_id, error, "", ended=event.end_stream)
             return
         call = Call(stream_id, head, Hold(self._gateway.budget), self._loop.time())
@@ -485,3 +466,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._closed = True
         self._transport.write(http2.farewell(error))
         self._transport.close()
+
+
+def _protocol_of(transport: asyncio.Transport) -> str | None:
+    """What TLS agreed to speak, "" when nothing; None without TLS."""
+    tls = transport.get_extra_info("ssl_object")
+    return None if tls is None else tls.selected_alpn_protocol() or ""

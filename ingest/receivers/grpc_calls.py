@@ -1,13 +1,14 @@
-"""What the headers of a gRPC call ask for, and its one message out of DATA frames.
+"""A gRPC call: what its headers ask for, and its one message out of DATA frames.
 
 Formats: gRPC over HTTP/2 (PROTOCOL-HTTP2.md of grpc/grpc).
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 from ingest.credentials import Credentials
-from ingest.receivers.bodies import IDENTITY, encoding_named
+from ingest.receivers.bodies import IDENTITY, Hold, encoding_named
 from ingest.receivers.http2 import Headers
 from ingest.receivers.limits import Limits
 from ingest.receivers.statuses import Broken, HeadersTooLarge, NotImplementedHere
@@ -166,3 +167,31 @@ class Message:
         if name is IDENTITY:
             raise Broken("a message is flagged as compressed in a call without grpc-encoding")
         return name
+
+
+class Call:
+    """One call that has not been answered."""
+
+    __slots__ = (
+        "deadline",
+        "ended",
+        "expired",
+        "head",
+        "hold",
+        "message",
+        "started",
+        "stream_id",
+        "task",
+    )
+
+    def __init__(self, stream_id: int, head: Head, hold: Hold, now: float) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.hold = hold
+        self.started = now
+        self.deadline = 0.0
+        # Whether the client has said everything.
+        self.ended = False
+        self.expired = False
+        self.message: Message | None = None
+        self.task: asyncio.Task[None] | None = None

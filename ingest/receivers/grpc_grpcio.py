@@ -5,6 +5,7 @@ ngh2 is young, and its twin in the contract tests.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -85,14 +86,15 @@ class GrpcioReceiver:
         """Listen; Conflict when the port is taken."""
         server = grpc.aio.server(options=_options(self._limits, reuse_port=self._reuse_port))
         server.add_generic_rpc_handlers((_Methods(self._handlers()),))
-        address = f"{self._host}:{self._port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        address = f"{host}:{self._port}"
         try:
             if self._tls is None:
                 self._port = server.add_insecure_port(address)
             else:
                 self._port = server.add_secure_port(address, _credentials(self._tls))
         except RuntimeError as error:
-            taken = OSError(98, str(error))
+            taken = OSError(errno.EADDRINUSE, str(error))
             raise port_conflict(taken, "grpc", self._host, self._port) from error
         await server.start()
         self._server = server

@@ -142,11 +142,11 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         limits = self._limits
         if self._linger_until:
             if now > self._linger_until:
-                self._transport.abort()
+                self.abort()
             return
         if self._stalled_since and now - self._stalled_since > limits.write_stalled_seconds:
             self._listener.counts.refused_connection("unread_answers")
-            self._transport.abort()
+            self.abort()
             return
         for exchange in self._queue:
             if exchange.task is not None and now > exchange.deadline and not exchange.expired:
@@ -162,6 +162,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             self._finish()
 
     def abort(self) -> None:
+        self._closing = True
         self._transport.abort()
 
     # --- time limits ---
@@ -194,6 +195,11 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
                 self._parser = None
                 data = self._past_upgrade(data[upgrade.args[0] :])
                 continue
+            except httptools.HttpParserCallbackError as error:
+                # A defect of ours: nothing of it goes to the client but "again" (D3).
+                logger.exception("a request over HTTP could not be taken")
+                self._refuse_unread(error)
+                return
             except httptools.HttpParserError as error:
                 if not self._closing:
                     self._refuse_unread(Invalid(f"not a valid HTTP/1.1 request: {error}"))
@@ -260,7 +266,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
-        if not self._closing and not self._stalled_since:
+        if not (self._closing or self._stalled_since or self._transport.is_closing()):
             self._transport.resume_reading()
 
     # --- callbacks of the parser ---
@@ -435,7 +441,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             return False
         return length <= self._limits.discarded_bytes_max
 
-    def _refuse_unread(self, error: TelemetryFlowError) -> None:
+    def _refuse_unread(self, error: BaseException) -> None:
         """Refuse what could not be read to the end as a request, and close."""
         exchange = self._current
         if exchange is None:
@@ -481,7 +487,8 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
     def _finish(self) -> None:
         """Close so that the client gets to read the last answer."""
         self._closing = True
-        if self._half_closed or not self._transport.can_write_eof():
+        transport = self._transport
+        if self._half_closed or transport.is_closing() or not transport.can_write_eof():
             self._transport.close()
             return
         self._linger_until = self._loop.time() + self._limits.linger_seconds

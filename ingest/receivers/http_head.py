@@ -4,7 +4,6 @@ import asyncio
 
 from ingest.receivers.limits import Limits
 from ingest.receivers.statuses import HeadersTooLarge, UrlTooLong
-from shared.errors import TelemetryFlowError
 
 
 class HeadReader:
@@ -29,7 +28,7 @@ class HeadReader:
         # When the request began, or the connection became idle.
         self._since = self._loop.time()
 
-    def _refuse_unread(self, error: TelemetryFlowError) -> None:
+    def _refuse_unread(self, error: BaseException) -> None:
         raise NotImplementedError
 
     def on_message_begin(self) -> None:

@@ -38,10 +38,12 @@ class FakeGateway:
         self.waiting_max = 0
         self.cancelled = 0
         self.reason: str | None = None
-        self.authenticated = 0
+        # A defect, raised where only refusals are expected.
+        self.broken: Exception | None = None
 
-    def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:  # noqa: ARG002
-        self.authenticated += 1
+    def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
+        if self.broken is not None:
+            raise self.broken
         if credentials.key_id not in {None, KEY_ID}:
             raise Unauthenticated("unknown API key, or wrong secret")
         return Principal("acme", 30)

@@ -188,6 +188,16 @@ async def test_C042_C051_C054_every_error_has_its_code_and_details(
 
 
 @both
+async def test_C054_a_defect_before_the_message_is_told_as_retryable(engine: str) -> None:
+    gateway = FakeGateway()
+    gateway.broken = RuntimeError("/etc/secret at 10.0.0.1")
+    async with grpc_server(engine, gateway) as server, channel_to(server) as channel:
+        code, message, _ = await failed(channel.unary_unary(EXPORT)(b"x", timeout=SECONDS))
+        assert code is CODES.UNAVAILABLE
+        assert "secret" not in message
+
+
+@both
 async def test_C058_bad_credentials_are_refused(engine: str) -> None:
     async with grpc_server(engine) as server, channel_to(server) as channel:
         call = channel.unary_unary(EXPORT)
@@ -344,5 +354,11 @@ async def test_C107_grpc_is_served_over_tls(
     async with grpc.aio.insecure_channel(target) as channel:
         code, _, _ = await failed(channel.unary_unary(EXPORT)(b"x", timeout=SECONDS))
         assert code is CODES.UNAVAILABLE
+    # A client that did not agree to HTTP/2 is not served.
+    client = ssl.create_default_context(cafile=certificate[0])
+    reader, writer = await asyncio.open_connection("localhost", receiver.port, ssl=client)
+    async with asyncio.timeout(SECONDS):
+        assert await reader.read() == b""
+    writer.close()
     await receiver.drain(1)
     assert [len(export.body) for export in gateway.exports] == [3, 2_000_000]

@@ -465,3 +465,14 @@ async def test_L13_health_is_told_without_a_key() -> None:
         connection.send(b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await connection.response(body=False)).status == 200
         assert (await connection.exchange(post(b"x"))).status == 200
+
+
+async def test_C054_a_defect_before_the_body_is_told_as_retryable_and_without_its_text() -> None:
+    gateway = FakeGateway()
+    gateway.broken = RuntimeError("/etc/secret at 10.0.0.1")
+    async with http_server(gateway) as server, server.connection() as connection:
+        status = refused(await connection.exchange(post(b"x")), 503, 14)
+        assert "secret" not in status.message
+        assert await connection.closed()
+        gateway.broken = None
+        assert (await server.once(post(b"x"))).status == 200
