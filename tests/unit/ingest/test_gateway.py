@@ -1,0 +1,294 @@
+"""The gateway: what is answered, and that success means durable."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from benchmarks import payloads
+from ingest.admission import MemoryBudget
+from ingest.batcher import Batcher, BlockLimits
+from ingest.codec import Malformed
+from ingest.compression import compression
+from ingest.credentials import Credentials
+from ingest.directory import Directory
+from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.gateway import Gateway
+from ingest.log import Headers
+from ingest.records import from_headers
+from ingest.signals import Signal
+from shared.directory import Snapshot, new_tenant
+from shared.errors import Invalid, Unauthenticated, Unavailable
+from tests.fakes import MemoryLog
+
+NOBODY = Credentials()
+LIMITS = BlockLimits(bytes_max=8_000_000, rows_max=65_536, wait_ms=1)
+TRACES = "otlp.traces.v1"
+
+
+class GatedLog(MemoryLog):
+    """A log whose appends wait until they may go on, or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.error: Exception | None = None
+        self.appends = 0
+
+    async def append_many(
+        self, topic: str, partition: int, records: Sequence[tuple[bytes, Headers]]
+    ) -> list[int]:
+        self.appends += 1
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return await super().append_many(topic, partition, records)
+
+
+def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS) -> Gateway:
+    directory = Directory(pepper=b"p", keyless_tenant="default")
+    days = {"traces": 14, "logs": 30, "metrics": 90}
+    directory.replace(Snapshot().with_tenant(new_tenant("default", days)))
+    return Gateway(
+        directory=directory,
+        batcher=Batcher(log, lanes=1, limits=limits, compress=compression("zstd")),
+        budget=MemoryBudget(bytes_max=1 << 30),
+        request_seed=7,
+        clock_ns=lambda: payloads.NOW_NS,
+    )
+
+
+def request(items: int = 5) -> bytes:
+    return payloads.requests("traces", items=items, count=1)[0]
+
+
+async def export(gateway: Gateway, body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Answer:
+    return await gateway.export(Signal.TRACES, NOBODY, encoding, body)
+
+
+async def rows_in(log: MemoryLog, topic: str = TRACES) -> int:
+    records = await log.read(topic, 0, 0, records_max=10_000, bytes_max=1 << 30, wait_seconds=0)
+    return sum(from_headers(record.headers).rows for record in records)
+
+
+async def test_I1_success_is_answered_only_when_the_rows_are_durable() -> None:
+    log = GatedLog()
+    gateway = gateway_on(log)
+    answer = asyncio.create_task(export(gateway, request()))
+    async with asyncio.timeout(5):
+        while not log.appends:
+            await asyncio.sleep(0.001)
+    assert not answer.done()
+
+    log.gate.set()
+
+    assert await answer == FULL_SUCCESS
+    assert await rows_in(log) == 5
+    await gateway.close()
+
+
+async def test_I2_a_log_that_refuses_makes_every_request_of_the_block_retryable() -> None:
+    log = GatedLog()
+    log.error = Unavailable("the disk is full", retry_after_seconds=3)
+    log.gate.set()
+    gateway = gateway_on(log)
+
+    answers = await asyncio.gather(
+        *(export(gateway, body) for body in payloads.requests("traces", items=2, count=3)),
+        return_exceptions=True,
+    )
+
+    assert [str(answer) for answer in answers] == ["the disk is full"] * 3
+    assert all(isinstance(answer, Unavailable) for answer in answers)
+    log.error = None
+    assert await export(gateway, request()) == FULL_SUCCESS
+    await gateway.close()
+
+
+async def test_C054_an_unexpected_error_is_retryable_and_tells_nothing() -> None:
+    log = GatedLog()
+    log.error = RuntimeError("/var/lib/secret path")
+    log.gate.set()
+    gateway = gateway_on(log)
+
+    with pytest.raises(Unavailable) as error:
+        await export(gateway, request())
+
+    assert "secret" not in str(error.value)
+    await gateway.close()
+
+
+async def test_requests_that_come_together_share_a_block_and_each_knows_its_rows() -> None:
+    log = GatedLog()
+    gateway = gateway_on(log)
+    bodies = payloads.requests("traces", items=3, count=20)
+    waiting = [asyncio.create_task(export(gateway, body)) for body in bodies]
+    await asyncio.sleep(0.05)
+    log.gate.set()
+    await asyncio.gather(*waiting)
+
+    records = await log.read(TRACES, 0, 0, records_max=99, bytes_max=1 << 30, wait_seconds=0)
+    infos = [from_headers(record.headers) for record in records]
+
+    assert len(infos) < 5
+    assert sum(info.rows for info in infos) == 60
+    for info in infos:
+        ends = [entry.first_row + entry.rows for entry in info.requests]
+        assert [entry.first_row for entry in info.requests] == [0, *ends[:-1]]
+        assert ends[-1] == info.rows
+    assert len({entry.id for info in infos for entry in info.requests}) == 20
+    await gateway.close()
+
+
+async def test_the_same_request_has_the_same_id_and_another_seed_gives_another() -> None:
+    ids = []
+    for seed in (7, 7, 8):
+        log = MemoryLog()
+        gateway = gateway_on(log)
+        gateway._request_seed = seed
+        await export(gateway, request())
+        await gateway.close()
+        [record] = await log.read(TRACES, 0, 0, records_max=9, bytes_max=9999999, wait_seconds=0)
+        ids.append(from_headers(record.headers).requests[0].id)
+
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def test_a_large_request_is_stored_whole_in_several_blocks() -> None:
+    log = MemoryLog()
+    gateway = gateway_on(log, BlockLimits(bytes_max=300_000, rows_max=65_536, wait_ms=1))
+
+    assert await export(gateway, request(items=3_000)) == FULL_SUCCESS
+
+    records = await log.read(TRACES, 0, 0, records_max=999, bytes_max=1 << 30, wait_seconds=0)
+    infos = [from_headers(record.headers) for record in records]
+    assert len(infos) > 3
+    assert sum(info.rows for info in infos) == 3_000
+    assert [info.requests[0].part for info in infos] == list(range(len(infos)))
+    assert len({info.requests[0].id for info in infos}) == 1
+    await gateway.close()
+
+
+async def test_a_block_that_is_full_makes_room_without_failing_anyone() -> None:
+    log = MemoryLog()
+    gateway = gateway_on(log, BlockLimits(bytes_max=8_000_000, rows_max=10, wait_ms=5))
+    bodies = payloads.requests("traces", items=4, count=50)
+
+    answers = await asyncio.gather(*(export(gateway, body) for body in bodies))
+
+    assert answers == [FULL_SUCCESS] * 50
+    assert await rows_in(log) == 200
+    await gateway.close()
+
+
+async def test_C055_a_caller_that_gives_up_neither_loses_nor_leaks() -> None:
+    log = GatedLog()
+    gateway = gateway_on(log)
+    before = len(asyncio.all_tasks())
+    given_up = [asyncio.create_task(export(gateway, request())) for _ in range(50)]
+    await asyncio.sleep(0.02)
+    for task in given_up:
+        task.cancel()
+    await asyncio.gather(*given_up, return_exceptions=True)
+    log.gate.set()
+
+    await gateway.close()
+
+    assert await rows_in(log) == 250
+    assert len(asyncio.all_tasks()) == before
+
+
+async def test_C034_refused_items_are_counted_with_reason_and_advice() -> None:
+    message = ExportTraceServiceRequest.FromString(request(items=5))
+    spans = message.resource_spans[0].scope_spans[0].spans
+    spans[0].trace_id = b"short"
+    log = MemoryLog()
+    gateway = gateway_on(log)
+
+    answer = await export(gateway, message.SerializeToString())
+
+    assert answer.rejected == 1
+    assert "1 of 5 spans refused" in answer.message
+    assert "16 bytes" in answer.message
+    assert await rows_in(log) == 4
+    await gateway.close()
+
+
+async def test_C037_a_repair_is_a_warning_without_refused_items() -> None:
+    body = request(items=1).replace(b"service.name", b"service.n\xffme", 1)
+    gateway = gateway_on(MemoryLog())
+
+    answer = await export(gateway, body)
+
+    assert answer.rejected == 0
+    assert "U+FFFD" in answer.message
+    await gateway.close()
+
+
+async def test_C032_an_empty_request_succeeds_and_stores_nothing() -> None:
+    log = MemoryLog()
+    gateway = gateway_on(log)
+
+    assert await export(gateway, b"") == FULL_SUCCESS
+    assert await export(gateway, b"{}", Encoding.JSON) == FULL_SUCCESS
+    assert await rows_in(log) == 0
+    await gateway.close()
+
+
+async def test_C044_what_cannot_be_decoded_is_invalid_and_harms_no_neighbour() -> None:
+    log = MemoryLog()
+    gateway = gateway_on(log)
+
+    answers = await asyncio.gather(
+        export(gateway, request()),
+        export(gateway, b"\x0a\xff"),
+        export(gateway, request(3)),
+        export(gateway, b"{", Encoding.JSON),
+        return_exceptions=True,
+    )
+
+    assert answers[0] == answers[2] == FULL_SUCCESS
+    assert isinstance(answers[1], Malformed)
+    assert isinstance(answers[3], Invalid)
+    assert await rows_in(log) == 8
+    await gateway.close()
+
+
+async def test_after_close_everything_taken_is_durable_and_more_is_retryable() -> None:
+    log = MemoryLog()
+    gateway = gateway_on(log, BlockLimits(bytes_max=8_000_000, rows_max=65_536, wait_ms=10_000))
+    waiting = asyncio.create_task(export(gateway, request()))
+    await asyncio.sleep(0.01)
+
+    await gateway.close()
+
+    assert await waiting == FULL_SUCCESS
+    assert gateway.ready() == "shutting down"
+    with pytest.raises(Unavailable, match="shutting down"):
+        await export(gateway, request())
+
+
+async def test_unknown_credentials_are_refused_before_the_body_is_looked_at() -> None:
+    gateway = gateway_on(MemoryLog())
+
+    with pytest.raises(Unauthenticated):
+        await gateway.export(
+            Signal.TRACES,
+            Credentials("tfk_" + "0" * 32, "tfs_" + "0" * 64),
+            Encoding.PROTOBUF,
+            b"\xff",
+        )
+    await gateway.close()
+
+
+def test_the_budget_refuses_what_it_cannot_hold_and_takes_it_later() -> None:
+    budget = MemoryBudget(bytes_max=100)
+    budget.reserve(80)
+
+    with pytest.raises(Unavailable):
+        budget.reserve(21)
+    budget.release(80)
+    budget.reserve(100)
+
+    assert budget.bytes_held == 100
