@@ -47,7 +47,7 @@ class Export:
 
 def answer_encoding(headers: Mapping[bytes, bytes]) -> Encoding:
     """The encoding of the answer: the request's, JSON when that is none of ours."""
-    return _CONTENT_TYPES.get(_media_type(headers.get(b"content-type", b"")), Encoding.JSON)
+    return _encoding_named(headers.get(b"content-type", b"")) or Encoding.JSON
 
 
 def signal_of(method: bytes, path: bytes) -> Signal:
@@ -77,7 +77,7 @@ def export_of(
     signal: Signal, credentials: Credentials, headers: Mapping[bytes, bytes], limits: Limits
 ) -> Export:
     """Checks what is said about the body: its type, its compression, its size."""
-    encoding = _CONTENT_TYPES.get(_media_type(headers.get(b"content-type", b"")))
+    encoding = _encoding_named(headers.get(b"content-type", b""))
     if encoding is None:
         raise Unsupported("Content-Type must be application/x-protobuf or application/json")
     compression = IDENTITY
@@ -104,5 +104,8 @@ def _length(headers: Mapping[bytes, bytes], limits: Limits) -> int | None:
     return length
 
 
-def _media_type(content_type: bytes) -> bytes:
-    return content_type.partition(b";")[0].strip().lower()
+def _encoding_named(content_type: bytes) -> Encoding | None:
+    known = _CONTENT_TYPES.get(content_type)
+    if known is not None:
+        return known
+    return _CONTENT_TYPES.get(content_type.partition(b";")[0].strip().lower())
