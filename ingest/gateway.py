@@ -18,6 +18,7 @@ from ingest.codec.json import to_protobuf
 from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
+from ingest.recent_requests import RecentRequests
 from ingest.signals import Signal
 from shared.errors import Unavailable
 from shared.faults import crash_point
@@ -48,6 +49,8 @@ _WARNINGS: Final = {
     "invalid_trace_id": "log records had ids of a wrong length and are stored uncorrelated",
     "string_index": "values were string indices, which this signal does not have; stored empty",
 }
+# Rejected 0 with a message is a warning: what the client sent is stored.
+_REPEATED: Final = Answer(0, "the same request was received before; it is stored once")
 
 
 class Gateway:
@@ -71,6 +74,7 @@ class Gateway:
         self._batcher = batcher
         self._request_seed = request_seed
         self._clock_ns = clock_ns
+        self._recent = RecentRequests()
         self._closing = False
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
@@ -89,14 +93,23 @@ class Gateway:
         principal = self.authenticate(credentials, signal)
         crash_point("gateway.after_auth")
         self._admit()
-        request = Request(
-            id=xxhash.xxh3_128_digest(body, seed=self._request_seed),
-            tenant_id=principal.tenant_id,
-            retention_days=principal.retention_days,
-            received_ns=self._clock_ns(),
-            body=body if encoding is Encoding.PROTOBUF else await _mapped(signal, body),
-        )
-        appended = await self._batcher.append(signal, request)
+        request_id = xxhash.xxh3_128_digest(body, seed=self._request_seed)
+        identity = xxhash.xxh3_128_digest(request_id + f"{signal}/{principal.tenant_id}".encode())
+        if not await self._recent.claim(identity):
+            return _REPEATED
+        durable = False
+        try:
+            request = Request(
+                id=request_id,
+                tenant_id=principal.tenant_id,
+                retention_days=principal.retention_days,
+                received_ns=self._clock_ns(),
+                body=body if encoding is Encoding.PROTOBUF else await _mapped(signal, body),
+            )
+            appended = await self._batcher.append(signal, request)
+            durable = appended.accepted > 0 and not appended.rejected
+        finally:
+            self._recent.end(identity, durable=durable)
         crash_point("gateway.after_ack_before_reply")
         _count(signal, appended, monotonic() - started)
         return answer_of(signal, appended)

@@ -186,7 +186,8 @@ async def test_C055_a_caller_that_gives_up_neither_loses_nor_leaks() -> None:
     log = GatedLog()
     gateway = gateway_on(log)
     before = len(asyncio.all_tasks())
-    given_up = [asyncio.create_task(export(gateway, request())) for _ in range(50)]
+    bodies = payloads.requests("traces", items=5, count=50)
+    given_up = [asyncio.create_task(export(gateway, body)) for body in bodies]
     await asyncio.sleep(0.02)
     for task in given_up:
         task.cancel()
@@ -197,6 +198,44 @@ async def test_C055_a_caller_that_gives_up_neither_loses_nor_leaks() -> None:
 
     assert await rows_in(log) == 250
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_I9_a_repeat_is_told_so_and_stored_once_whether_under_way_or_done() -> None:
+    log = GatedLog()
+    gateway = gateway_on(log)
+    first = asyncio.create_task(export(gateway, request()))
+    await asyncio.sleep(0.02)
+    second = asyncio.create_task(export(gateway, request()))
+    await asyncio.sleep(0.02)
+    assert not second.done()
+    log.gate.set()
+
+    assert await first == FULL_SUCCESS
+    for answer in (await second, await export(gateway, request())):
+        assert answer.rejected == 0
+        assert "received before" in answer.message
+    assert await rows_in(log) == 5
+    await gateway.close()
+
+
+async def test_I9_a_repeat_of_what_failed_is_made_durable() -> None:
+    log = GatedLog()
+    log.error = Unavailable("the disk is full")
+    gateway = gateway_on(log)
+    first = asyncio.create_task(export(gateway, request()))
+    second = asyncio.create_task(export(gateway, request()))
+    await asyncio.sleep(0.02)
+    log.gate.set()
+    with pytest.raises(Unavailable):
+        await first
+    log.error = None
+
+    outcomes = await asyncio.gather(second, return_exceptions=True)
+    assert await export(gateway, request()) is not None
+
+    assert len(outcomes) == 1
+    assert await rows_in(log) == 5
+    await gateway.close()
 
 
 async def test_C034_refused_items_are_counted_with_reason_and_advice() -> None:

@@ -1,0 +1,59 @@
+"""The requests that this gateway has under way or made durable lately.
+
+A client that saw no answer sends the same request again. Here it joins the answer under way, or is
+told at once that its request was stored. What this gateway does not remember, or another gateway
+took, the writer recognises in the log (`ingest.repeats`): this memory only spares the work, and
+tells the client.
+"""
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+WINDOW_SECONDS: Final = 300.0
+# About 15 MB of memory at most.
+REQUESTS_MAX: Final = 100_000
+
+
+class RecentRequests:
+    """Remembers requests by identity (16 bytes that include tenant and signal)."""
+
+    def __init__(
+        self, *, window_seconds: float = WINDOW_SECONDS, requests_max: int = REQUESTS_MAX
+    ) -> None:
+        self._window_seconds = window_seconds
+        self._requests_max = requests_max
+        self._pending: dict[bytes, asyncio.Future[bool]] = {}
+        self._durable: dict[bytes, float] = {}  # oldest first
+
+    async def claim(self, identity: bytes) -> bool:
+        """True: the caller makes the request durable, and calls `end`. False: it is durable.
+
+        Waits while another caller has the claim.
+        """
+        while (pending := self._pending.get(identity)) is not None:
+            if await asyncio.shield(pending):
+                return False
+        stored_at = self._durable.get(identity)
+        if stored_at is not None and stored_at >= monotonic() - self._window_seconds:
+            return False
+        self._pending[identity] = asyncio.get_running_loop().create_future()
+        return True
+
+    def end(self, identity: bytes, *, durable: bool) -> None:
+        """The request is durable, or it is not known to be."""
+        self._pending.pop(identity).set_result(durable)
+        if durable:
+            now = monotonic()
+            self._durable.pop(identity, None)
+            self._durable[identity] = now
+            self._forget(now)
+
+    def _forget(self, now: float) -> None:
+        while self._durable:
+            identity, stored_at = next(iter(self._durable.items()))
+            if len(self._durable) <= self._requests_max and (
+                stored_at >= now - self._window_seconds
+            ):
+                return
+            del self._durable[identity]
