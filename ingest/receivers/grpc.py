@@ -161,20 +161,21 @@ class GrpcConnection(asyncio.BufferedProtocol):
             elif now > call.deadline and not call.expired:
                 call.expired = True
                 call.task.cancel()
-        if self._watches:
+        with suppress(*http2.GONE):
             self._tell_watches()
         self._flush()
 
     def go_away(self) -> None:
         if self._closed:
             return
-        if not self._going_since:
-            self._going_since = self._loop.time()
-            self._session.announce_shutdown()
-            self._tell_watches()
-        elif not self._gone:
-            self._gone = True
-            self._session.go_away()
+        with suppress(*http2.GONE):
+            if not self._going_since:
+                self._going_since = self._loop.time()
+                self._session.announce_shutdown()
+                self._tell_watches()
+            elif not self._gone:
+                self._gone = True
+                self._session.go_away()
         self._flush()
 
     def abort(self) -> None:
@@ -376,7 +377,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             session.respond(stream_id, RESPONSE_HEADERS)
             session.send(stream_id, framed)
             session.trailers(stream_id, TRAILERS_OK)
-        except http2.StreamError:
+        except http2.GONE:
             return
         if not self._flush_scheduled:
             self._flush_scheduled = True
@@ -398,7 +399,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._respond_only(stream_id, RESPONSE_HEADERS + grpc_trailers(refusal), ended=ended)
 
     def _respond_only(self, stream_id: int, headers: http2.Headers, *, ended: bool) -> None:
-        with suppress(http2.StreamError):
+        with suppress(*http2.GONE):
             self._session.respond(stream_id, headers, end_stream=True)
             if not ended:
                 self._resets.append(stream_id)
@@ -414,7 +415,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         status = status_of(service, serving=self._serving())
         del self._calls[call.stream_id]
-        with suppress(http2.StreamError):
+        with suppress(*http2.GONE):
             self._session.respond(call.stream_id, RESPONSE_HEADERS)
             self._session.send(call.stream_id, framed_status(status))
             self._watches[call.stream_id] = (service, status)
@@ -446,7 +447,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if self._resets:
                 # A reset drops what is queued for its stream, so it comes after the answer.
                 for stream_id in self._resets:
-                    with suppress(http2.StreamError):
+                    with suppress(*http2.GONE):
                         self._session.reset(stream_id, http2.NO_ERROR)
                 self._resets.clear()
                 data += self._session.outgoing()
@@ -455,7 +456,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         if data:
             self._transport.write(data)
-        if self._gone and not self._calls:
+        if (self._gone and not self._calls) or self._session.ended:
             self._closed = True
             self._transport.close()
 

@@ -10,6 +10,8 @@ from ngh2 import (
     Configuration,
     Connection,
     ConnectionClosed,
+    ConnectionClosingError,
+    ConnectionStateError,
     DataReceived,
     ErrorCode,
     Event,
@@ -28,6 +30,7 @@ from ngh2 import (
 from ingest.receivers.limits import Limits
 
 __all__ = [
+    "GONE",
     "ConnectionClosed",
     "DataReceived",
     "Event",
@@ -38,15 +41,15 @@ __all__ = [
     "RequestReceived",
     "ServerSession",
     "StreamClosed",
-    "StreamError",
     "StreamReset",
     "TrailersReceived",
 ]
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Http2Error = NGH2Error
-# The stream is gone: its client has reset it, perhaps in the very bytes that opened it.
-StreamError = StreamProtocolError
+# Nobody waits for an answer any more: the client has reset the stream, perhaps in the very bytes
+# that opened it, or the session is ending.
+GONE: Final = (StreamProtocolError, ConnectionStateError, ConnectionClosingError)
 
 # Header blocks beyond this cost the connection; between it and the receiver's own limits only
 # the call is refused, in words.
@@ -100,6 +103,11 @@ class ServerSession:
         self.send = connection.send_data
         self.trailers = connection.send_trailers
         self.reset = connection.reset_stream
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing more to receive or to send."""
+        return not self._connection.want_read and not self._connection.want_write
 
     @property
     def blocked(self) -> bool:

@@ -181,11 +181,16 @@ class Listener:
         self._ticker = loop.call_later(self.limits.tick_seconds, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._schedule_tick()
         now = loop.time()
         for connection in tuple(self.connections):
-            connection.tick(now)
+            try:
+                connection.tick(now)
+            except Exception:
+                # A defect costs its connection, not the time limits of all others.
+                logger.exception("a connection's time limits could not be checked")
+                connection.abort()
         self.counts.flush()
-        self._schedule_tick()
 
 
 def port_conflict(error: OSError, transport: str, host: str, port: int) -> Conflict:
