@@ -352,7 +352,7 @@ def _shares(items: int, parts: int) -> list[list[int]]:
 
 @lru_cache(maxsize=64)
 def _template(signal: str, items: int, variant: int) -> _Template:
-    random = Random(f"{SEED}/{signal}/{items}/{variant}")  # noqa: S311 - repeatable on purpose
+    random = Random(f"{SEED}/{signal}/{items}/{variant}")
     body = _BUILDERS[signal](random, items)
     patches = []
     for match in _MARK_PATTERN.finditer(body):
@@ -394,7 +394,7 @@ def requests(signal: str, *, items: int, count: int, now_ns: int = NOW_NS) -> li
     """
     if not 0 < items <= _ITEMS_MAX:
         raise ValueError(f"{items} items a request: choose 1 to {_ITEMS_MAX}")
-    random = Random(f"{SEED}/{signal}/{items}")  # noqa: S311 - repeatable on purpose
+    random = Random(f"{SEED}/{signal}/{items}")
     variants = min(count, _TEMPLATES_MAX)
     return [
         _distinct(_template(signal, items, number % variants), random, now_ns)

@@ -124,7 +124,7 @@ class Product:
         if crash_at:
             env[CRASH_VARIABLE] = crash_at
         with (self._output_dir / f"{name}.txt").open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own command
+            process = subprocess.Popen(
                 [*COMMAND, name], cwd=ROOT, env=env, stdout=output, stderr=output
             )
         self._processes[name] = process
@@ -183,7 +183,7 @@ class Product:
         return rows
 
     def _run(self, command: str) -> None:
-        done = subprocess.run(  # noqa: S603 - our own command
+        done = subprocess.run(
             [*COMMAND, command],
             cwd=ROOT,
             env={**_plain_environment(), **self._settings},

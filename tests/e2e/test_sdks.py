@@ -86,7 +86,7 @@ class Sender:
         }
         if self.compression != "none":
             env["OTEL_EXPORTER_OTLP_COMPRESSION"] = self.compression
-        done = subprocess.run(  # noqa: S603 - our own programs
+        done = subprocess.run(
             [*_command_of(self.program), self.protocol, service],
             cwd=ROOT,
             env=env,
@@ -131,7 +131,7 @@ def _node_packages() -> None:
         return
     npm = shutil.which("npm")
     assert npm is not None, "npm is needed for the tests of the JavaScript SDK"
-    subprocess.run(  # noqa: S603 - a fixed command
+    subprocess.run(
         [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
         cwd=NODE_SENDER,
         check=True,
@@ -233,7 +233,7 @@ def agent(product: Product, protocol: str, output: Path) -> Iterator[tuple[int, 
     program = str(files("rotel") / "rotel-agent")
     flat = [part for argument in arguments.items() for part in argument]
     with output.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - the agent's own program
+        process = subprocess.Popen(
             [program, "start", *flat], stdout=file, stderr=file, env={"PATH": os.environ["PATH"]}
         )
     try:

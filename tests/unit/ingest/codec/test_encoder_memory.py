@@ -34,7 +34,7 @@ BYTES_MORE_MAX: Final = 1_000_000_000
 
 
 def measured(load: str, argument: str) -> int:
-    done = subprocess.run(  # noqa: S603 - our own module
+    done = subprocess.run(
         [sys.executable, "-m", "tests.unit.ingest.codec.encoder_load", load, argument],
         cwd=ROOT,
         capture_output=True,
