@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,7 @@ import pytest
 
 from ingest.embedded_log import EmbeddedLog, Limits
 from ingest.embedded_log.files import DAMAGED_FILES_MAX, OFFSETS_AHEAD
-from ingest.embedded_log.layout import PAGE_BYTES
+from ingest.embedded_log.layout import PAGE_BYTES, record_id
 from ingest.embedded_log.wal import read_frames
 from ingest.log import Committed, Record
 from shared.errors import Unavailable
@@ -298,6 +299,51 @@ async def test_a_damaged_write_ahead_log_is_noticed_and_no_offset_is_used_twice(
         offset = await log.append(TOPIC, 0, b"after", ())
         assert COUNT <= offset <= 11 * OFFSETS_AHEAD
         assert log.losses
+    finally:
+        await log.close()
+
+
+@pytest.mark.parametrize("damage", [_garbage_wal_header, _garbage_in_the_middle_of_the_wal])
+async def test_a_damaged_write_ahead_log_is_noticed_even_if_no_mark_tells_where_it_ended(
+    killed: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(Path(f"{killed}-wal"))
+    os.truncate(f"{killed}.marks", 0)
+    log = await opened(killed)
+    try:
+        assert len(await read_from(log, 0)) >= COUNT - 3
+        assert await log.append(TOPIC, 0, b"after", ()) >= COUNT
+    finally:
+        await log.close()
+
+
+def hide_record(path: Path, offset: int) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM records WHERE id = ?", (record_id(1, offset),))
+    database.close()
+
+
+@pytest.mark.parametrize("offset", [0, 31, COUNT - 1])
+async def test_a_record_that_is_not_where_it_should_be_is_missed_and_never_passed_over(
+    tmp_path: Path, offset: int
+) -> None:
+    path = tmp_path / "log.db"
+    log = await filled(path)
+    identity = log.identity
+    await log.close()
+    hide_record(path, offset)
+    log = await opened(path)
+    try:
+        with pytest.raises(Unavailable, match="damaged"):
+            await read_from(log, 0)
+        records = await eventually(lambda: read_from(log, 0))
+        assert_genuine(records)
+        await eventually(lambda: _is_other(log, identity))
+        missing = set(range(10, COUNT)) - {record.offset for record in records}
+        certain = [loss for loss in log.losses if loss.certain]
+        assert missing == {
+            n for loss in certain for n in range(loss.first_offset, loss.last_offset + 1)
+        }
     finally:
         await log.close()
 
