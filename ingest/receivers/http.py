@@ -110,6 +110,8 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         self._half_closed = True
         if self._current is not None or not self._queue or self._linger_until:
             return False
+        if not self._transport.can_write_eof():
+            return False  # with TLS there is no half of a connection
         self._closing = True
         return True
 
