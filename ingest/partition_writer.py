@@ -166,26 +166,23 @@ class PartitionWriter:
 
     async def _store(self, position: _Position, plan: Plan, group: Group) -> Plan:
         """Insert what *plan* still has to do of *group*; the plan as it stands then."""
+        refusal = Invalid("ClickHouse refused it; the writer died before it noted why")
         while (bounds := plan.bounds_of(group.key)) is not None and len(bounds) > 1:
             part = group.between(plan.start + bounds[0], plan.start + bounds[1])
-            token = insert_token(plan, group.key, bounds[0], bounds[1])
-            refusal = await self._insert(group.key, part, token)
-            if refusal is None:
-                plan = plan.cut_at(group.key, bounds[1:])
-                continue
-            if len(part) > 1:
-                middle = part[len(part) // 2].record.offset - plan.start
-                plan = plan.cut_at(group.key, (bounds[0], middle, *bounds[1:]))
-            elif not self._dead_letter_limits.allows_another():
-                await self._pause(
-                    "dead_letters",
-                    f"so many records are refused that the fault is hardly in the data: {refusal}; "
-                    "mend the cause, or restart the writer to set more of them aside",
-                )
-                continue
-            else:
+            if len(part) == 1 and part[0].record.offset in plan.buried:
                 await self._bury(part[0], refusal)
-                plan = plan.cut_at(group.key, bounds[1:]).with_buried(part[0].record.offset)
+                plan = plan.cut_at(group.key, bounds[1:])
+            else:
+                token = insert_token(plan, group.key, bounds[0], bounds[1])
+                refused = await self._insert(group.key, part, token)
+                if refused is None:
+                    plan = plan.cut_at(group.key, bounds[1:])
+                    continue
+                if len(part) == 1 and not self._dead_letter_limits.allows_another():
+                    await self._pause("dead_letters", _too_many(refused))
+                    continue
+                refusal = part[0].refusal or refused
+                plan = _cut(plan, group.key, part, bounds)
             await self._commit_patiently(plan.start, position.progress, plan)
         return plan
 
@@ -281,6 +278,25 @@ class PartitionWriter:
         logger.error("%s/%d is paused: %s", self._topic, self._partition, text)
         with metrics.PARTITIONS_PAUSED.labels(reason).track_inprogress():
             await self._sleep(seconds)
+
+
+def _cut(plan: Plan, key: GroupKey, part: Sequence[PlannedRecord], bounds: tuple[int, ...]) -> Plan:
+    """The plan after the first part of *bounds* was refused: in halves, or decided to be buried.
+
+    The decision is committed before the burial, and never revised: a record that is accepted after
+    a crash must not be both stored and a dead letter.
+    """
+    if len(part) == 1:
+        return plan.cut_at(key, bounds).with_buried(part[0].record.offset)
+    middle = part[len(part) // 2].record.offset - plan.start
+    return plan.cut_at(key, (bounds[0], middle, *bounds[1:]))
+
+
+def _too_many(refusal: Invalid) -> str:
+    return (
+        f"so many records are refused that the fault is hardly in the data: {refusal}; "
+        "mend the cause, or restart the writer to set more of them aside"
+    )
 
 
 def _tenants_of(groups: Sequence[Group]) -> list[str]:

@@ -74,21 +74,31 @@ def records_of(
     tenant: str = "acme",
     encoding: str = "zstd",
     request_id: bytes | None = None,
+    received_ns: int | None = None,
 ) -> list[NewRecord]:
     """What a gateway would append for one request: a record for each block."""
     return records_of_requests(
-        signal, [(tenant, request_id or secrets.token_bytes(16), body)], encoding=encoding
+        signal,
+        [(tenant, request_id or secrets.token_bytes(16), body)],
+        encoding=encoding,
+        received_ns=received_ns,
     )
 
 
 def records_of_requests(
-    signal: str, requests: Sequence[tuple[str, bytes, bytes]], *, encoding: str = "zstd"
+    signal: str,
+    requests: Sequence[tuple[str, bytes, bytes]],
+    *,
+    encoding: str = "zstd",
+    received_ns: int | None = None,
 ) -> list[NewRecord]:
     """The records of requests (tenant, id, body) that share their blocks."""
     encoder = Encoder(signal, retention_days=RETENTION_DAYS)
     told: dict[str, list[RequestRows]] = {}
     for tenant, request_id, body in requests:
-        for span in encoder.append(body, tenant=tenant, received_ns=time.time_ns()).spans:
+        for span in encoder.append(
+            body, tenant=tenant, received_ns=received_ns or time.time_ns()
+        ).spans:
             told.setdefault(span.table, []).append(
                 RequestRows(request_id, tenant, span.part, span.first_row, span.rows)
             )

@@ -148,6 +148,12 @@ class Pipeline(RuleBasedStateMachine):
         with contextlib.suppress(Invalid):
             self.inserts.apply(data.draw(st.sampled_from(asked)))
 
+    @rule()
+    def mend(self) -> None:
+        """What was refused is accepted from now on; no insert of before is still on its way."""
+        self.inserts.refused.clear()
+        self.inserts.asked.clear()
+
     @rule(count=st.integers(1, 5))
     def other_inserts(self, count: int) -> None:
         for number in range(count):
