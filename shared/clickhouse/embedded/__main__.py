@@ -21,9 +21,19 @@ READ_BUFFER_BYTES: Final = 1 << 20
 
 
 async def serve(
-    *, data: Path, host: str, port: int, user: str, password: str, database: str = "telemetry"
+    *,
+    data: Path,
+    host: str,
+    port: int,
+    user: str,
+    password: str,
+    database: str = "telemetry",
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; Conflict when the port or the folder is in use."""
+    """Serve until SIGTERM or SIGINT; Conflict when the port or the folder is in use.
+
+    Statements that run then have *drain_seconds* to end by themselves.
+    """
     if host not in LOOPBACK and not password:
         raise Invalid(f"CLICKHOUSE_PASSWORD must be set to listen on {host}, beyond this machine")
     engine = await asyncio.to_thread(Engine, data, database)
@@ -34,7 +44,7 @@ async def serve(
             access_log=None,
             auto_decompress=False,
             handler_cancellation=True,
-            shutdown_timeout=DRAIN_SECONDS,
+            shutdown_timeout=drain_seconds,
             read_bufsize=READ_BUFFER_BYTES,
         )
         await runner.setup()
@@ -67,6 +77,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8123)
+    parser.add_argument("--drain-seconds", type=float, default=DRAIN_SECONDS)
     options = parser.parse_args()
     # The password comes from the environment: arguments can be read by every user of the machine.
     try:
@@ -77,6 +88,7 @@ def main() -> int:
                 port=options.port,
                 user=os.environ.get("CLICKHOUSE_USERNAME") or "default",
                 password=os.environ.get("CLICKHOUSE_PASSWORD", ""),
+                drain_seconds=options.drain_seconds,
                 database=os.environ.get("CLICKHOUSE_DATABASE") or "telemetry",
             )
         )

@@ -138,6 +138,7 @@ class Stream:
     def __init__(self, raw: Any, result: Any) -> None:
         self._raw = raw
         self._result = result
+        self._ended = False
         self._rows_read = 0
         self._bytes_read = 0
 
@@ -151,15 +152,21 @@ class Stream:
         try:
             piece = self._raw.streaming_fetch_result(self._result)
         except (RuntimeError, ValueError) as error:
+            self._ended = True
             raise _engine_error(error) from None
-        if piece is None:
+        data = b"" if piece is None else bytes(piece.bytes() or b"")
+        if piece is None or not data:
+            self._ended = True
             return b""
         self._rows_read += piece.rows_read()
         self._bytes_read += piece.bytes_read()
-        return bytes(piece.bytes() or b"")
+        return data
 
     def cancel(self) -> None:
-        """Stop the query."""
+        """Stop the query, if it did not end: the engine has forgotten one that did."""
+        if self._ended:
+            return
+        self._ended = True
         self._raw.streaming_cancel_query(self._result)
 
 

@@ -76,7 +76,10 @@ class Server:
         return web.Response(text="Ok.\n")
 
     async def _close(self, _app: web.Application) -> None:
-        self._threads.close()
+        # What still runs was cancelled; its threads end it, for which the loop must go on.
+        for comment in list(self._comments.values()):
+            await asyncio.to_thread(self._engine.kill, comment)
+        await asyncio.to_thread(self._threads.close)
         self._sessions.close()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -221,7 +224,7 @@ class Server:
         return web.Response(headers=headers(call.query_id, summary))
 
     async def _query(self, call: Call, handle: Handle) -> web.StreamResponse:
-        if handle.statement_count(call.statement) > 1:
+        if await self._threads.run(partial(handle.statement_count, call.statement)) > 1:
             raise refusal("SYNTAX_ERROR", "Multi-statements are not allowed")
         chosen = output_format(call.statement, call.default_format)
         stop = partial(self._engine.kill, call.comment)
@@ -244,24 +247,26 @@ class Server:
         compressed = None
         if call.wants_compression:
             compressed = encoder(call.request.headers.get("Accept-Encoding", ""))
-        stop = partial(self._engine.kill, call.comment)
-        first = await self._threads.run(stream.fetch, stop=stop)
-        second = await self._threads.run(stream.fetch, stop=stop) if first else b""
+        fetch = partial(
+            self._threads.run, stream.fetch, stop=partial(self._engine.kill, call.comment)
+        )
+        piece = await fetch()
         found = headers(call.query_id, stream.summary, chosen)
         if compressed is not None:
             found["Content-Encoding"] = compressed.name
-        if not second:
+        # An error in the first pieces still gets its own status; most results have one piece.
+        following = await fetch() if piece else b""
+        if not following:
             if compressed is not None:
-                first = compressed.feed(first) + compressed.finish()
-            return web.Response(body=first, headers=found)
+                piece = compressed.feed(piece) + compressed.finish()
+            return web.Response(body=piece, headers=found)
         response = web.StreamResponse(headers=found)
         await response.prepare(call.request)
-        await _write(response, first, compressed)
-        piece = second
         try:
             while piece:
                 await _write(response, piece, compressed)
-                piece = await self._threads.run(stream.fetch, stop=stop)
+                piece = following
+                following = await fetch() if piece else b""
         except EngineError as error:
             # The status is gone already: as ClickHouse does, the text ends the body, and the
             # connection is cut, so that no client takes the result for whole.

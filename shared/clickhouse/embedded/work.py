@@ -5,7 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeVar
 
-# An engine that does not know the query yet cannot stop it: it is told again after so long.
+# An engine that does not know the query yet cannot stop it: it is told again after so long, then
+# after twice as long, and so on.
 STOP_AGAIN_SECONDS: Final = 0.1
 # Stopping must not wait for a thread behind the queries that are to be stopped.
 STOPPING_THREADS: Final = 4
@@ -39,14 +40,16 @@ class Threads:
         waiting: "asyncio.Future[Result]",
         stop: Callable[[], None] | None,
     ) -> None:
+        seconds = STOP_AGAIN_SECONDS
         while not job.done():
             if stop is not None:
                 await asyncio.get_running_loop().run_in_executor(self._stopping, stop)
-            await asyncio.wait({waiting}, timeout=STOP_AGAIN_SECONDS)
+            await asyncio.wait({waiting}, timeout=seconds)
+            seconds *= 2
         if not waiting.cancelled():
             waiting.exception()  # nobody is left to be told
 
     def close(self) -> None:
         """Wait for the threads."""
-        self._pool.shutdown(cancel_futures=True)
-        self._stopping.shutdown(cancel_futures=True)
+        self._pool.shutdown()
+        self._stopping.shutdown()

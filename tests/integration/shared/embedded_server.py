@@ -51,11 +51,16 @@ def free_port() -> int:
 class EmbeddedServer:
     """A context manager: the process ends with the block, whatever happens inside."""
 
-    def __init__(self, data: Path, *, password: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, data: Path, *, password: str = "", host: str = "127.0.0.1", drain_seconds: float = 30
+    ) -> None:
         self.data = data
         self.port = free_port()
         self.password = password
+        # What the process writes; a pipe would fill and hold it up.
+        self.output = data.parent.with_name(f"{data.parent.name}-output.txt")
         self._host = host
+        self._drain_seconds = drain_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -78,20 +83,24 @@ class EmbeddedServer:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """A process on this folder and port, not waited for."""
-        arguments = ("--data", str(self.data), "--host", self._host, "--port", str(self.port))
-        return subprocess.Popen(
-            (sys.executable, "-m", "shared.clickhouse.embedded", *arguments),
-            cwd=ROOT,
-            env={**os.environ, "CLICKHOUSE_PASSWORD": self.password},
-            stderr=subprocess.PIPE,
+        arguments = (
+            *("--data", str(self.data), "--host", self._host, "--port", str(self.port)),
+            *("--drain-seconds", str(self._drain_seconds)),
         )
+        with self.output.open("ab") as output:
+            return subprocess.Popen(
+                (sys.executable, "-m", "shared.clickhouse.embedded", *arguments),
+                cwd=ROOT,
+                env={**os.environ, "CLICKHOUSE_PASSWORD": self.password},
+                stderr=output,
+            )
 
     def start(self) -> float:
         """Start and wait until it answers; returns the seconds that this took."""
         begun = time.monotonic()
         self._process = self.spawn()
         while not self._answers():
-            assert self._process.poll() is None, self._errors()
+            assert self._process.poll() is None, self.output.read_text()
             assert time.monotonic() < begun + START_SECONDS_MAX, "the server does not answer"
             time.sleep(POLL_SECONDS)
         return time.monotonic() - begun
@@ -103,15 +112,11 @@ class EmbeddedServer:
             return 0
         process.send_signal(number)
         try:
-            code = process.wait(STOP_SECONDS_MAX)
+            return process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             raise
-        finally:
-            assert process.stderr is not None
-            process.stderr.close()
-        return code
 
     def ask(
         self,
@@ -172,11 +177,6 @@ class EmbeddedServer:
             return self.ask(method="GET", path="/ping").body == b"Ok.\n"
         except OSError:
             return False
-
-    def _errors(self) -> str:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        return self._process.stderr.read().decode()
 
 
 def wait_until(what: str, holds: Callable[[], bool], *, seconds_max: float = 15) -> None:
