@@ -212,9 +212,12 @@ class Batcher:
                 self._threads, partial(self._seal_one, key, request)
             )
         if records:
-            append = self._log.append_many(TOPIC_OF_SIGNAL[key.signal], key.lane, records)
+            # Shielded: what is under way to the disk is not taken back when the client gives up.
+            append = asyncio.ensure_future(
+                self._log.append_many(TOPIC_OF_SIGNAL[key.signal], key.lane, records)
+            )
             try:
-                await asyncio.wait_for(append, DURABLE_SECONDS_MAX)
+                await asyncio.wait_for(asyncio.shield(append), DURABLE_SECONDS_MAX)
             except TimeoutError:
                 raise _too_late() from None
         return appended
