@@ -4,7 +4,9 @@ import re
 from typing import Final
 
 _TABLE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS \S+\.(?P<name>\w+)\s*(?=\()")
-_COLUMN: Final = re.compile(r"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+CODEC\(.*)?", re.DOTALL)
+_COLUMN: Final = re.compile(
+    r"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+(?:DEFAULT\s|CODEC\().*)?", re.DOTALL
+)
 _NESTED: Final = re.compile(r"Nested\s*\((?P<members>.*)\)", re.DOTALL)
 
 

@@ -1,0 +1,133 @@
+"""What is derived from metrics by a job, because a view on insert would cost too much.
+
+Call `run_due` every minute. It fills `tf_metric_series` with the labels of series that appeared in
+the last minutes, and rolls each closed hour up into `tf_metrics_1h` once. Every step may be
+repeated, also by several processes: a series is replaced by itself, an hour has one insert token.
+Points that come later than CLOSED_AFTER_SECONDS after their hour are missing in the rollup (and
+their series, if it is new, in the catalogue until it is seen again); the points themselves are not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+HOUR_SECONDS: Final = 3_600
+# An hour is rolled up so long after its end: senders that retry are through by then.
+CLOSED_AFTER_SECONDS: Final = 900
+# Series are looked for in the points of so long: the calls overlap, so that none is missed.
+RECENT_SECONDS: Final = 600
+# After a pause, so much is made up for, and so many hours by one call.
+HOURS_BACK_MAX: Final = 24
+HOURS_PER_CALL_MAX: Final = 6
+
+VALUE_TABLES: Final = ("tf_metrics_gauge", "tf_metrics_sum")
+METRIC_TABLES: Final = (
+    *VALUE_TABLES,
+    "tf_metrics_histogram",
+    "tf_metrics_exponential_histogram",
+    "tf_metrics_summary",
+)
+# One block, so that the token stands for all of it; and never in the way of ingestion.
+_SETTINGS: Final = {
+    "async_insert": "0",
+    "max_threads": "1",
+    "max_insert_threads": "1",
+    "min_insert_block_size_rows": "10000000",
+    "min_insert_block_size_bytes": "4000000000",
+    "max_memory_usage": "2000000000",
+    "max_execution_time": "50",
+}
+
+
+class Client(Protocol):
+    """The part of `ClickHouse` that is needed here."""
+
+    async def query(self, sql: str) -> Sequence[Sequence[Any]]:
+        """The rows of a SELECT."""
+
+    async def command(self, sql: str, settings: Mapping[str, str] | None = None) -> None:
+        """A statement without a result."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Seconds since the epoch, the end not included."""
+
+    start: int
+    end: int
+
+    @property
+    def condition(self) -> str:
+        return f"TimeUnix >= toDateTime({self.start}) AND TimeUnix < toDateTime({self.end})"
+
+
+async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
+    """Carry out what is due; gives the number of hours that were rolled up.
+
+    Errors are the client's; what is then missing is made up for by a later call.
+    """
+    now = int(now_seconds)
+    for table in METRIC_TABLES:
+        await _note_series(client, f"{database}.", table, _Span(now - RECENT_SECONDS, now + 60))
+    due = await _due(client, database, now)
+    for table, hour in due:
+        span = _Span(hour, hour + HOUR_SECONDS)
+        await _note_series(client, f"{database}.", table, span)
+        if table in VALUE_TABLES:
+            await _roll_up(client, f"{database}.", table, span)
+        await client.command(
+            f"INSERT INTO {database}.tf_rollup_runs (Source, Hour) "
+            f"SELECT '{table}', toDateTime({hour})"
+        )
+    return len({hour for _table, hour in due})
+
+
+async def _due(client: Client, database: str, now: int) -> list[tuple[str, int]]:
+    """Tables and the closed hours of theirs that were not rolled up yet, the newest first."""
+    newest = (now - CLOSED_AFTER_SECONDS) // HOUR_SECONDS * HOUR_SECONDS - HOUR_SECONDS
+    oldest = newest - (HOURS_BACK_MAX - 1) * HOUR_SECONDS
+    rows = await client.query(
+        f"SELECT Source, toUnixTimestamp(Hour) FROM {database}.tf_rollup_runs "  # noqa: S608
+        f"WHERE Hour >= toDateTime({oldest})"
+    )
+    done = {(str(source), int(hour)) for source, hour in rows}
+    hours = [
+        hour
+        for hour in range(newest, oldest - 1, -HOUR_SECONDS)
+        if any((table, hour) not in done for table in METRIC_TABLES)
+    ]
+    return [
+        (table, hour)
+        for hour in hours[:HOURS_PER_CALL_MAX]
+        for table in METRIC_TABLES
+        if (table, hour) not in done
+    ]
+
+
+async def _note_series(client: Client, prefix: str, table: str, span: _Span) -> None:
+    """The labels of the series in *span* that the catalogue does not know on that day."""
+    series = "cityHash64(TenantId, MetricName, SeriesHash, {day})"
+    await client.command(
+        f"INSERT INTO {prefix}tf_metric_series (TenantId, MetricName, ServiceName, SeriesHash, "  # noqa: S608
+        "Day, ResourceAttributes, Attributes) "
+        "SELECT TenantId, MetricName, ServiceName, SeriesHash, toDate(TimeUnix) AS PointDay, "
+        f"any(ResourceAttributes), any(Attributes) FROM {prefix}{table} "
+        f"WHERE {span.condition} AND {series.format(day='toDate(TimeUnix)')} NOT IN "
+        f"(SELECT {series.format(day='Day')} FROM {prefix}tf_metric_series "
+        f"WHERE Day >= toDate(toDateTime({span.start})) AND "
+        f"Day <= toDate(toDateTime({span.end}))) "
+        "GROUP BY TenantId, MetricName, ServiceName, SeriesHash, PointDay",
+        _SETTINGS,
+    )
+
+
+async def _roll_up(client: Client, prefix: str, table: str, span: _Span) -> None:
+    await client.command(
+        f"INSERT INTO {prefix}tf_metrics_1h (TenantId, MetricName, ServiceName, SeriesHash, "  # noqa: S608
+        "Hour, Points, ValueSum, ValueMin, ValueMax, Last) "
+        "SELECT TenantId, MetricName, ServiceName, SeriesHash, "
+        f"toDateTime({span.start}) AS HourStart, count(), sum(Value), min(Value), max(Value), "
+        f"argMaxState(Value, TimeUnix) FROM {prefix}{table} WHERE {span.condition} "
+        "GROUP BY TenantId, MetricName, ServiceName, SeriesHash",
+        {**_SETTINGS, "insert_deduplication_token": f"{table}/{span.start}"},
+    )

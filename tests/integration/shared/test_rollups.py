@@ -1,0 +1,110 @@
+"""The series catalogue and the hourly rollup of metrics, filled by a job."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
+from shared.clickhouse.migrate import Migrator
+from shared.clickhouse.rollups import HOUR_SECONDS, HOURS_PER_CALL_MAX, METRIC_TABLES, run_due
+from tests.integration.shared.embedded_server import EmbeddedServer
+
+HOUR = int(time.time()) // HOUR_SECONDS * HOUR_SECONDS - 5 * HOUR_SECONDS
+CLOSED = HOUR + HOUR_SECONDS + 901
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path_factory.mktemp("rollups") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+async def client(server: EmbeddedServer) -> AsyncIterator[ClickHouse]:
+    server.run("DROP DATABASE IF EXISTS rolled SYNC")
+    address = ClickHouseAddress("127.0.0.1", server.port, "default", "")
+    async with await ClickHouse.connect(address) as client:
+        await Migrator(client.command, client.query, database="rolled").migrate()
+        yield client
+
+
+def _insert(server: EmbeddedServer, table: str, rows: list[tuple[int, int, float]]) -> None:
+    """Points of tenant acme: second of TimeUnix, series, value."""
+    value = ", Value" if table in ("tf_metrics_gauge", "tf_metrics_sum") else ", Count"
+    values = ", ".join(
+        f"('acme', 30, 'm', 'svc', {second}, {series}, map('host', 'h'), "
+        f"map('n', '{series}'), {number})"
+        for second, series, number in rows
+    )
+    server.run(
+        f"INSERT INTO rolled.{table} (TenantId, RetentionDays, MetricName, ServiceName, TimeUnix, "
+        f"SeriesHash, ResourceAttributes, Attributes{value}) VALUES {values}"
+    )
+
+
+HOURLY = (
+    "SELECT SeriesHash, sum(Points), sum(ValueSum), min(ValueMin), max(ValueMax), "
+    "argMaxMerge(Last) FROM rolled.tf_metrics_1h GROUP BY SeriesHash ORDER BY SeriesHash"
+)
+SERIES = "SELECT count(), uniqExact(SeriesHash), any(Attributes['n']) FROM rolled.tf_metric_series"
+
+
+async def _run(client: ClickHouse, now_seconds: float) -> int:
+    return await run_due(client, database="rolled", now_seconds=now_seconds)
+
+
+async def test_a_closed_hour_is_rolled_up_once_with_all_its_points(
+    server: EmbeddedServer, client: ClickHouse
+) -> None:
+    _insert(server, "tf_metrics_gauge", [(HOUR, 1, 5), (HOUR + 3599, 1, 2), (HOUR + 9, 2, 7)])
+    _insert(server, "tf_metrics_gauge", [(HOUR - 1, 1, 100), (HOUR + 3600, 1, 100)])
+    _insert(server, "tf_metrics_sum", [(HOUR + 10, 3, 4)])
+    while await _run(client, CLOSED):
+        pass
+    hour = HOURLY.replace("GROUP", f"WHERE Hour = {HOUR} GROUP", 1)
+    expected = "1\t2\t7\t2\t5\t2\n2\t1\t7\t7\t7\t7\n3\t1\t4\t4\t4\t4"
+    assert server.run(hour) == expected
+    assert await _run(client, CLOSED) == 0
+    assert server.run(hour) == expected
+
+
+async def test_an_hour_that_was_rolled_up_but_not_noted_is_not_counted_twice(
+    server: EmbeddedServer, client: ClickHouse
+) -> None:
+    _insert(server, "tf_metrics_gauge", [(HOUR, series, 1) for series in range(100)])
+    await _run(client, CLOSED)
+    before = server.run(HOURLY)
+    server.run("TRUNCATE TABLE rolled.tf_rollup_runs")
+    assert await _run(client, CLOSED) == HOURS_PER_CALL_MAX
+    assert server.run(HOURLY) == before
+
+
+async def test_an_open_hour_is_left_alone(server: EmbeddedServer, client: ClickHouse) -> None:
+    _insert(server, "tf_metrics_gauge", [(HOUR, 1, 5)])
+    await _run(client, CLOSED - 2)
+    assert server.run(HOURLY) == ""
+    await _run(client, CLOSED)
+    assert server.run(HOURLY) != ""
+
+
+@pytest.mark.parametrize("table", METRIC_TABLES)
+async def test_a_new_series_is_in_the_catalogue_with_its_labels_within_a_call(
+    server: EmbeddedServer, client: ClickHouse, table: str
+) -> None:
+    now = time.time()
+    _insert(server, table, [(int(now) - 5, 77, 1), (int(now) - 4, 77, 1)])
+    for _ in range(2):
+        await _run(client, now)
+        assert server.run(SERIES) == "1\t1\t77"
+    row = server.rows("SELECT * FROM rolled.tf_metric_series")[0]
+    assert row["ResourceAttributes"] == {"host": "h"}
+    assert row["MetricName"] == "m"
+
+
+async def test_a_series_that_came_late_is_found_when_its_hour_closes(
+    server: EmbeddedServer, client: ClickHouse
+) -> None:
+    _insert(server, "tf_metrics_summary", [(HOUR + 5, 9, 1)])
+    await _run(client, CLOSED)
+    assert server.run(SERIES) == "1\t1\t9"
