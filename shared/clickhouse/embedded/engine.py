@@ -24,6 +24,9 @@ _SETTINGS_CLAUSE: Final = re.compile(r"(.*?)(\s+settings\s+\w+\s*=.*)?", re.IGNO
 _SETTING_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _DATABASE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNKNOWN_SETTING: Final = 115
+_TOO_LARGE: Final = 307
+# The data of one INSERT is gathered in memory; the writer sends a tenth of this.
+INSERT_BYTES_MAX: Final = 1 << 30
 
 
 class EngineError(TelemetryFlowError):
@@ -182,9 +185,17 @@ class Inserting:
         self._head, self._settings = match.groups("") if match else (statement, "")
         self._format = input_format
         self._file = os.memfd_create("insert")
+        self._bytes_free = INSERT_BYTES_MAX
 
     def append(self, data: bytes) -> None:
-        """The next bytes of the data."""
+        """The next bytes of the data; refused beyond INSERT_BYTES_MAX."""
+        self._bytes_free -= len(data)
+        if self._bytes_free < 0:
+            raise EngineError(
+                f"Code: {_TOO_LARGE}. DB::Exception: one INSERT has at most {INSERT_BYTES_MAX} "
+                "bytes, decompressed: send several (QUERY_IS_TOO_LARGE)",
+                _TOO_LARGE,
+            )
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(self._file, rest) :]

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 # An engine that does not know the query yet cannot stop it: it is told again after so long, then
 # after twice as long, and so on.
 STOP_AGAIN_SECONDS: Final = 0.1
+STOP_AGAIN_SECONDS_MAX: Final = 1.0
 # Stopping must not wait for a thread behind the queries that are to be stopped.
 STOPPING_THREADS: Final = 4
 
@@ -45,7 +46,7 @@ class Threads:
             if stop is not None:
                 await asyncio.get_running_loop().run_in_executor(self._stopping, stop)
             await asyncio.wait({waiting}, timeout=seconds)
-            seconds *= 2
+            seconds = min(2 * seconds, STOP_AGAIN_SECONDS_MAX)
         if not waiting.cancelled():
             waiting.exception()  # nobody is left to be told
 
