@@ -1,0 +1,68 @@
+"""A request as rows: what each item becomes, and what becomes of the request as a whole."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from ingest.codec.reference.items import Item, Receipt, Rejected, scopes_of
+from ingest.codec.reference.logs import log_item
+from ingest.codec.reference.metrics import point_item, points_of
+from ingest.codec.reference.traces import span_item
+from ingest.codec.reference.wire import Request, decoded
+
+Fill = Callable[[Item], None]
+
+
+@dataclass(slots=True)
+class Rows:
+    """The items of a request, in order, and how many of it were rejected for what reason.
+
+    `warnings` counts what was put right before there were items.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+
+
+def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
+    """The rows of an Export request. Raises Malformed when *body* is none."""
+    request = decoded(signal, body)
+    rows = Rows(warnings=Counter(request.warnings))
+    for table, fill in _ITEMS_OF[signal](request):
+        item = Item(table, receipt)
+        try:
+            fill(item)
+        except Rejected as rejection:
+            rows.rejected[rejection.reason] += 1
+        else:
+            rows.items.append(item)
+    return rows
+
+
+def _spans(request: Request) -> Iterator[tuple[str, Fill]]:
+    for scope, origin in scopes_of(request):
+        for span in scope.spans:
+            yield "tf_traces", partial(span_item, span=span, origin=origin)
+
+
+def _log_records(request: Request) -> Iterator[tuple[str, Fill]]:
+    for scope, origin in scopes_of(request):
+        for record in scope.log_records:
+            yield "tf_logs", partial(log_item, record=record, origin=origin)
+
+
+def _points(request: Request) -> Iterator[tuple[str, Fill]]:
+    for scope, origin in scopes_of(request):
+        for metric in scope.metrics:
+            for one in points_of(metric):
+                yield one.table, partial(point_item, one=one, origin=origin)
+
+
+_ITEMS_OF: Final[dict[str, Callable[[Request], Iterator[tuple[str, Fill]]]]] = {
+    "traces": _spans,
+    "logs": _log_records,
+    "metrics": _points,
+}
