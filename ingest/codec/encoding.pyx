@@ -83,7 +83,9 @@ cdef int put_near_limit(
         # It might still fit, but to close a block that is nearly full is cheaper than to find out.
         return BLOCK_FULL
     mark_table(target)
-    encoding.tally.accepted += put_row(encoding, target, item, parent)
+    if not put_row(encoding, target, item, parent):
+        return DONE
+    encoding.tally.accepted += 1
     encoding.bytes_bound[table] = table_bytes(target)
     if target.rows <= encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
         return DONE
