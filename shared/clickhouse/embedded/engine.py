@@ -61,6 +61,7 @@ class Handle:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
+        self._stream: Stream | None = None
 
     def set(self, settings: Mapping[str, str]) -> None:
         """Apply settings to all statements that follow."""
@@ -122,7 +123,13 @@ class Handle:
             result = self._raw.send_query(sql, output_format, params=dict(parameters))
         except (RuntimeError, ValueError) as error:
             raise _engine_error(error) from None
-        return Stream(self._raw, result)
+        self._stream = Stream(self._raw, result)
+        return self._stream
+
+    def end_stream(self) -> None:
+        """Stop the query that `stream` started, also when nobody got to know of it."""
+        if self._stream is not None:
+            self._stream.cancel()
 
     def insert(self, statement: str, input_format: str) -> "Inserting":
         """Start an INSERT whose data is appended in pieces."""

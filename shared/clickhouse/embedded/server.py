@@ -235,13 +235,13 @@ class Server:
             return web.Response(
                 body=data, headers=headers(call.query_id, summary, chosen if data else None)
             )
-        stream = await self._threads.run(
-            partial(handle.stream, call.statement, chosen, call.parameters), stop=stop
-        )
         try:
+            stream = await self._threads.run(
+                partial(handle.stream, call.statement, chosen, call.parameters), stop=stop
+            )
             return await self._stream(call, chosen, stream)
         finally:
-            await asyncio.shield(self._threads.run(stream.cancel))
+            await asyncio.shield(self._threads.run(handle.end_stream))
 
     async def _stream(self, call: Call, chosen: str, stream: Stream) -> web.StreamResponse:
         compressed = None
