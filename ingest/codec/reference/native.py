@@ -9,7 +9,6 @@ values: '' first, then the texts in the order in which rows use them.
 import re
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from ingest.codec.reference.wire import uvarint
@@ -32,14 +31,6 @@ FORMATS: Final = {
 LOW_CARDINALITY: Final = "LowCardinality(String)"
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A block that was read: its columns with their types, and its rows."""
-
-    columns: tuple[tuple[str, str], ...]
-    rows: list[dict[str, Any]]
-
-
 def block_of(table: str, rows: Sequence[dict[str, Any]]) -> bytes:
     """The block of those rows, each a dict with every column of the table."""
     columns = TABLES[table]
@@ -48,25 +39,6 @@ def block_of(table: str, rows: Sequence[dict[str, Any]]) -> bytes:
         values = [row[name] for row in rows]
         out += [_text(name), _text(type_), _prefix(type_), _data(type_, values)]
     return b"".join(out)
-
-
-def read_block(native: bytes) -> Decoded:
-    """The rows of a block. Raises ValueError when it is not exactly one block."""
-    reader = _Reader(native)
-    columns, rows = reader.varint(), reader.varint()
-    found: dict[tuple[str, str], list[Any]] = {}
-    for _ in range(columns):
-        name, type_ = reader.text(), reader.text()
-        if reader.take(len(_prefix(type_))) != _prefix(type_):
-            raise ValueError(f"dictionary version of {name}")
-        found[name, type_] = reader.values(type_, rows)
-    if reader.at != len(native):
-        raise ValueError(f"{len(native) - reader.at} bytes behind the block")
-    names = [name for name, _type in found]
-    return Decoded(
-        tuple(found),
-        [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)],
-    )
 
 
 def _parts(type_: str) -> tuple[str, list[str]]:
@@ -128,10 +100,31 @@ def _low_cardinality(texts: list[str]) -> bytes:
     )
 
 
-class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+class Reader:
+    """A block that is being read. Raises ValueError when it is not exactly one block."""
+
+    def __init__(self, native: bytes) -> None:
+        self.data = native
         self.at = 0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its rows, each a dict with every column."""
+        columns = self.columns()
+        names = [name for name, _type in columns]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def columns(self) -> dict[tuple[str, str], list[Any]]:
+        """The values of each column, by its name and type."""
+        columns, rows = self.varint(), self.varint()
+        found: dict[tuple[str, str], list[Any]] = {}
+        for _ in range(columns):
+            name, type_ = self.text(), self.text()
+            if self.take(len(_prefix(type_))) != _prefix(type_):
+                raise ValueError(f"dictionary version of {name}")
+            found[name, type_] = self.values(type_, rows)
+        if self.at != len(self.data):
+            raise ValueError(f"{len(self.data) - self.at} bytes behind the block")
+        return found
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
