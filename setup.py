@@ -7,7 +7,9 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 SANITIZE = os.environ.get("TELEMETRYFLOW_SANITIZE", "")
-COMPILE = ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
+COMPILE = (
+    ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
+)
 LINK = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
 HARDENING = [] if SANITIZE else ["-D_FORTIFY_SOURCE=2", "-fstack-protector-strong"]
 

@@ -265,7 +265,7 @@ class Supervisor:
             )
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
+class _Stopped(Exception):
     """Told to stop while starting."""
 
 

@@ -1,1 +1,1 @@
-"""Data plane: OTLP in, ClickHouse out. Read receivers, gateway, codec, log, writer, in that order."""
+"""Data plane: OTLP in, ClickHouse out. Read receivers, gateway, codec, log and writer in turn."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 import uvloop
@@ -33,6 +33,7 @@ from ingest.signals import TOPIC_OF_SIGNAL
 from ingest.workers import METRICS_PORT_STEP, Workers
 from ingest.writer import new_writer
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
+from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
 from shared.directory import ensure_default_tenant, load_or_create_pepper
 from shared.errors import TelemetryFlowError
@@ -41,6 +42,7 @@ from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).
 DRAIN_SECONDS: Final = 25.0
+ROLL_UP_SECONDS: Final = 60.0
 LOG_FILE: Final = "log/log.db"
 DIRECTORY_FILE: Final = "directory.json"
 PEPPER_FILE: Final = "secrets/api-key-pepper"
@@ -132,12 +134,24 @@ async def _writer(settings: Settings) -> None:
         )
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)
+        rolling_up = asyncio.create_task(_roll_up(clickhouse, settings.clickhouse_database))
+        stack.callback(rolling_up.cancel)
         writing = asyncio.create_task(writer.run())
         stopping = asyncio.create_task(_until_told_to_stop())
         await asyncio.wait((writing, stopping), return_when=asyncio.FIRST_COMPLETED)
         writer.stop()
         stopping.cancel()
         await writing
+
+
+async def _roll_up(clickhouse: ClickHouse, database: str) -> None:
+    """Fill what is derived from metrics, every minute; what fails is made up for later."""
+    while True:
+        await asyncio.sleep(ROLL_UP_SECONDS)
+        try:
+            await run_due(clickhouse, database=database, now_seconds=time())
+        except TelemetryFlowError as error:
+            logger.warning("rollups wait: %s", error)
 
 
 def _directory(settings: Settings) -> Directory:
@@ -182,6 +196,9 @@ def _receivers(settings: Settings, gateway: Gateway) -> list[Receiver]:
         limits=limits,
         tls=_tls(settings, HTTP_PROTOCOLS),
         reuse_port=several,
+        cors_origins=frozenset(
+            filter(None, map(str.strip, settings.ingest_cors_origins.split(",")))
+        ),
     )
     return [grpc, http]
 

@@ -36,8 +36,6 @@ CREDENTIAL_HEADERS: Final = (
     "x-tenant-id",
     "x-workspace-id",
 )
-# How receivers join values of a header that came twice. No credential holds one.
-JOINED_BY: Final = ", "
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ TelemetryFlowError
 
 
 class TelemetryFlowError(Exception):
-    """Base of every error that this product raises on purpose; its text may be shown to a client."""
+    """Base of every error that this product raises on purpose; clients may see its text."""
 
 
 class Invalid(TelemetryFlowError):
-    """The request can never succeed as sent; `field` is the path of the offending field, if known."""
+    """The request can never succeed as sent; `field` is the path of what is wrong, if known."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)

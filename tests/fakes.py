@@ -90,10 +90,6 @@ class MemoryLog:
         place = (topic, partition)
         self.records[place] = [one for one in self.records[place] if one.offset != offset]
 
-    def skip_to(self, topic: str, partition: int, offset: int) -> None:
-        """The next record gets *offset*."""
-        self._ends[topic, partition] = offset
-
     def _fail_to_read(self) -> None:
         """A call without effect: both moments are the same."""
         fault = self.faults.at_call()

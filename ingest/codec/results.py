@@ -10,7 +10,7 @@ class Malformed(Invalid):
     """The request cannot be decoded at all; nothing of it was taken."""
 
 
-class BlockFull(Exception):  # noqa: N818 - a condition for the caller, not an error of the request
+class BlockFull(Exception):
     """The request does not fit behind what is open: close the encoder, then append again."""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from shared.errors import Conflict, Invalid, TelemetryFlowError, Unavailable
 
 
-class SchemaMismatch(TelemetryFlowError):  # noqa: N818 - named like the rest of the error tree
+class SchemaMismatch(TelemetryFlowError):
     """Tables and data do not fit together: somebody has to migrate. Never the data's fault."""
 
 

@@ -127,7 +127,8 @@ def test_what_is_sent_is_visible_within_two_seconds(up: Up) -> None:
     query = b"SELECT count() FROM telemetry.otel_traces WHERE SpanName = 'first'"
 
     def visible() -> bool:
-        return urllib.request.urlopen(url, query, timeout=10).read() == b"1\n"
+        with urllib.request.urlopen(url, query, timeout=10) as answer:
+            return bool(answer.read() == b"1\n")
 
     # Twice the promise, since the machine that tests may be busy with other tests.
     wait_for("the row", visible, 2 * VISIBLE_SECONDS_MAX)

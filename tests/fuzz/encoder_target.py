@@ -53,7 +53,7 @@ def check_of(signal: str) -> Callable[..., None]:
             open_encoder.cache_clear()  # what is open now belongs to no input
             raise
         if compare:
-            from ingest.codec import reference  # noqa: PLC0415 - slow, and needed for few inputs
+            from ingest.codec import reference
 
             expected = encode(reference.Encoder, signal, data)
             if outcome != expected:

@@ -156,7 +156,7 @@ def fuzz(target: str, preload: Path, seconds: int) -> bool:
     )
     log = BUILD / f"{target}.log"
     with log.open("w") as output:
-        done = subprocess.run(  # noqa: S603 - our own interpreter on our own script
+        done = subprocess.run(
             line,
             cwd=BUILD,
             env=environment,
@@ -214,9 +214,7 @@ def keep(target: str, preload: Path) -> None:
         str(CORPUS / target),
         str(BUILD / "corpus" / target),
     )
-    subprocess.run(  # noqa: S603 - our own interpreter on our own script
-        line, cwd=BUILD, env=environment, capture_output=True, timeout=600, check=True
-    )
+    subprocess.run(line, cwd=BUILD, env=environment, capture_output=True, timeout=600, check=True)
     files = list((CORPUS / target).iterdir())
     room = CORPUS_BYTES_MAX - sum(path.stat().st_size for path in files)
     added = 0

@@ -186,13 +186,14 @@ def test_keys_are_made_for_existing_tenants_with_sensible_terms_only() -> None:
 
     with pytest.raises(NotFound):
         create(tenant_id="globex")
-    for terms in (
+    refused: tuple[dict[str, object], ...] = (
         {"name": ""},
         {"signals": ["profiles"]},
         {"signals": []},
         {"expires_in_days": 731},
         {"expires_in_days": 0},
-    ):
+    )
+    for terms in refused:
         with pytest.raises(Invalid):
             create(**terms)
     with pytest.raises(NotFound):

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -15,10 +15,8 @@ from ingest.partition_writer import WRITER_GROUP, PartitionWriter
 from ingest.plans import TOKEN_CHARACTERS, from_metadata
 from ingest.ranges import BatchLimits
 from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC
-from ingest.writer import Tenants, wait_until_ready
 from shared.clickhouse.exception_codes import SchemaMismatch
-from shared.clickhouse.migrate import Problem
-from shared.errors import Conflict, Unavailable
+from shared.errors import Unavailable
 from tests.fakes import Crash, MemoryInserts, MemoryLog, block, unavailable
 
 TOPIC: Final = "otlp.logs.v1"
@@ -493,44 +491,3 @@ async def test_tenants_are_ensured_before_their_first_insert() -> None:
     rig.inserts.on_insert = lambda: seen.append(list(rig.tenants))
     await rig.settle()
     assert seen == [["acme"]]
-
-
-async def test_a_tenant_is_made_once_and_a_failure_delays_nobody() -> None:
-    made: list[str] = []
-
-    async def ensure(tenant: str) -> None:
-        made.append(tenant)
-        if tenant == "broken":
-            raise Unavailable("no views now")
-
-    tenants = Tenants(ensure)
-    await tenants.ensure(["acme", "broken", "bolt"])
-    await tenants.ensure(["acme", "broken", "bolt"])
-    await tenants.close()
-    assert made == ["acme", "broken", "bolt"]
-
-
-async def test_I07_a_table_without_a_window_refuses_the_start() -> None:
-    async def problems() -> list[Problem]:
-        return [Problem("tf_logs", "has no deduplication window"), Problem("x", "is missing: …")]
-
-    with pytest.raises(Conflict, match="tf_logs has no deduplication window"):
-        await wait_until_ready(problems)
-
-
-async def test_the_start_waits_while_clickhouse_is_away_or_tables_are_missing() -> None:
-    missing = [Problem("tf_logs", "is missing: migrate")]
-    answers: Iterator[list[Problem] | Unavailable] = iter([Unavailable("away"), missing, []])
-    waits: list[float] = []
-
-    async def problems() -> list[Problem]:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    await wait_until_ready(problems, sleep)
-    assert len(waits) == 2

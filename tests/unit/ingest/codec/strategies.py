@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -60,7 +60,7 @@ _SCALARS: Final[dict[int, st.SearchStrategy[Any]]] = {
 _IDS = {"trace_id": 16, "span_id": 8, "parent_span_id": 8}
 
 
-def _scalar(field: FieldDescriptor) -> st.SearchStrategy[Any]:
+def _scalar(field: Any) -> st.SearchStrategy[Any]:
     if field.name in _IDS:
         size = _IDS[field.name]
         good = st.binary(min_size=size, max_size=size)
@@ -80,7 +80,7 @@ def _fill(draw: st.DrawFn, message: Message, depth: int) -> None:
             _set(draw, message, field, count, depth)
 
 
-def _set(draw: st.DrawFn, message: Message, field: FieldDescriptor, count: int, depth: int) -> None:
+def _set(draw: st.DrawFn, message: Message, field: Any, count: int, depth: int) -> None:
     if field.message_type is None:
         values = [draw(_scalar(field)) for _ in range(count)]
         if field.is_repeated:
@@ -102,8 +102,3 @@ def requests(draw: st.DrawFn, signal: str) -> Message:
     message = REQUESTS[signal]()
     _fill(draw, message, 0)
     return message
-
-
-def descriptor_of(signal: str) -> Descriptor:
-    """The message of an export request."""
-    return REQUESTS[signal].DESCRIPTOR
