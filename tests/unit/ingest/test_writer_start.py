@@ -1,5 +1,7 @@
 """What the writer waits for before it writes: tables, windows, and views of tenants."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from ingest.writer import Tenants, wait_until_ready
