@@ -126,6 +126,11 @@ class Handle:
         self._stream = Stream(self._raw, result)
         return self._stream
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the query that `stream` started was neither read to its end nor stopped."""
+        return self._stream is not None and not self._stream.ended
+
     def end_stream(self) -> None:
         """Stop the query that `stream` started, also when nobody got to know of it."""
         if self._stream is not None:
@@ -146,7 +151,7 @@ class Stream:
     def __init__(self, raw: Any, result: Any) -> None:
         self._raw = raw
         self._result = result
-        self._ended = False
+        self.ended = False
         self._rows_read = 0
         self._bytes_read = 0
 
@@ -160,11 +165,11 @@ class Stream:
         try:
             piece = self._raw.streaming_fetch_result(self._result)
         except (RuntimeError, ValueError) as error:
-            self._ended = True
+            self.ended = True
             raise _engine_error(error) from None
         data = b"" if piece is None else bytes(piece.bytes() or b"")
         if piece is None or not data:
-            self._ended = True
+            self.ended = True
             return b""
         self._rows_read += piece.rows_read()
         self._bytes_read += piece.bytes_read()
@@ -172,9 +177,9 @@ class Stream:
 
     def cancel(self) -> None:
         """Stop the query, if it did not end: the engine has forgotten one that did."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         self._raw.streaming_cancel_query(self._result)
 
 

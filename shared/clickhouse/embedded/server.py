@@ -241,7 +241,9 @@ class Server:
             )
             return await self._stream(call, chosen, stream)
         finally:
-            await asyncio.shield(self._threads.run(handle.end_stream))
+            if handle.is_streaming:
+                # Ending it waits for the block that is being computed, however long.
+                await self._threads.clean_up(handle.end_stream, stop=stop)
 
     async def _stream(self, call: Call, chosen: str, stream: Stream) -> web.StreamResponse:
         compressed = None

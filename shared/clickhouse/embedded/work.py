@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 # An engine that does not know the query yet cannot stop it: it is told again after so long, then
@@ -32,17 +32,19 @@ class Threads:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             if not job.cancel():
-                await asyncio.shield(asyncio.ensure_future(self._end(job, waiting, stop)))
+                await asyncio.shield(asyncio.ensure_future(self._end(waiting, stop)))
             raise
 
+    async def clean_up(self, work: Callable[[], None], *, stop: Callable[[], None]) -> None:
+        """Carry out *work*, whatever comes; *stop* is called until it ended."""
+        waiting = asyncio.wrap_future(self._pool.submit(work))
+        await asyncio.shield(asyncio.ensure_future(self._end(waiting, stop)))
+
     async def _end(
-        self,
-        job: "Future[Result]",
-        waiting: "asyncio.Future[Result]",
-        stop: Callable[[], None] | None,
+        self, waiting: "asyncio.Future[Result]", stop: Callable[[], None] | None
     ) -> None:
         seconds = STOP_AGAIN_SECONDS
-        while not job.done():
+        while not waiting.done():
             if stop is not None:
                 await asyncio.get_running_loop().run_in_executor(self._stopping, stop)
             await asyncio.wait({waiting}, timeout=seconds)

@@ -119,8 +119,23 @@ def test_many_queries_run_side_by_side_and_the_65th_is_refused(server: EmbeddedS
     finally:
         for connection in connections:
             connection.close()
-    left = RUNNING.format("sleepEachRow")
-    wait_until("all ended", lambda: server.ask(left).text.strip() == "0", seconds_max=12)
+    _wait_for_none(server, "sleepEachRow")
+
+
+@pytest.mark.parametrize("wait_seconds", [0, 0.02, 0.05, 0.2])
+def test_queries_end_at_whatever_point_their_clients_leave(
+    server: EmbeddedServer, wait_seconds: float
+) -> None:
+    connections = [_begun(server, IDLE) for _ in range(40)]
+    threading.Event().wait(wait_seconds)
+    for connection in connections:
+        connection.close()
+    _wait_for_none(server, "sleepEachRow")
+
+
+def _wait_for_none(server: EmbeddedServer, words: str) -> None:
+    left = RUNNING.format(words)
+    wait_until("all ended", lambda: server.ask(left).text.strip() == "0", seconds_max=30)
 
 
 def test_a_large_insert_is_taken_in_bounded_memory(server: EmbeddedServer) -> None:
