@@ -39,6 +39,7 @@ def clickhouse(settings: Settings, _options: Namespace) -> int:
             port=settings.clickhouse_port,
             user=settings.clickhouse_username,
             password=settings.clickhouse_password,
+            database=settings.clickhouse_database,
         )
     )
     # The engine's own threads outlive its close; they hold nothing any more.
