@@ -202,6 +202,39 @@ def test_a_crashed_process_is_started_again(up: Up) -> None:
     )
 
 
+def test_two_gateway_workers_share_the_ports_and_a_killed_one_comes_back(up: Up) -> None:
+    up.ports["INGEST_WORKERS"] = "2"
+    up.start()
+    parent = up.children()[1]
+    workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    gateways = [int(pid) for pid in workers if b"spawn_main" in command_line(pid)]
+    assert len(gateways) == 2
+    os.kill(gateways[0], signal.SIGKILL)
+    for number in range(10):
+        # As exporters do: a connection that the killed worker had not taken yet is tried again.
+        wait_for("an answer", lambda n=number: answered(up, f"span {n}"), 10)  # type: ignore[misc]
+
+    wait_for(
+        "all rows", lambda: up.run("sql", "SELECT count() FROM otel_traces") == (0, "10\n"), 20
+    )
+    log = up.data / "logs" / "ingest.jsonl"
+    wait_for("the restart", lambda: "restarting" in log.read_text(), 20)
+    assert up.stop() == 0
+    assert not any(map(alive, gateways))
+
+
+def answered(up: Up, name: str) -> bool:
+    try:
+        send_span(up.ports["INGEST_HTTP_PORT"], name)
+    except OSError:
+        return False
+    return True
+
+
+def command_line(pid: str) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def test_a_port_in_use_is_named_with_the_setting_to_change(up: Up, tmp_path: Path) -> None:
     up.start()
     other = Up(tmp_path / "other")
