@@ -30,6 +30,8 @@ REQUEST_OF_SIGNAL: Final[dict[str, type[Message]]] = {
 }
 VALUE_DEPTH_MAX: Final = 32  # arrays and key-value lists around a value
 GROUP_DEPTH_MAX: Final = 100  # unknown groups, and the lists around them
+NUMBER_BYTES_MAX: Final = 10
+LENGTH_BYTES_MAX: Final = 5  # padding included
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 _LISTS: Final = ("ArrayValue", "KeyValueList")
 _STRING_INDICES: Final = ("key_strindex", "string_value_strindex")
@@ -72,10 +74,10 @@ def _any_depth() -> Iterator[None]:
             upb.SetAllowOversizeProtos(False)
 
 
-def varint(data: bytes, at: int) -> tuple[int, int]:
+def varint(data: bytes, at: int, bytes_max: int = NUMBER_BYTES_MAX) -> tuple[int, int]:
     """The varint at *at*, and the place behind it. Raises Malformed for one that does not end."""
     value = 0
-    for size in range(10):
+    for size in range(bytes_max):
         if at + size >= len(data):
             break
         value |= (data[at + size] & 0x7F) << (7 * size)
@@ -144,7 +146,7 @@ class _Walk:
 
 
 def _content(data: bytes, at: int) -> tuple[bytes, int]:
-    size, at = varint(data, at)
+    size, at = varint(data, at, LENGTH_BYTES_MAX)
     if size > len(data) - at:
         raise Malformed("a field runs past the end of its message")
     return data[at : at + size], at + size
