@@ -173,7 +173,9 @@ def _behind_group(data: bytes, at: int, start: int, depth: int) -> int:
     if depth > GROUP_DEPTH_MAX:
         raise Malformed(f"groups nested more than {GROUP_DEPTH_MAX} levels deep")
     while True:
-        tag, at = varint(data, at)
+        tag, at = varint(data, at, LENGTH_BYTES_MAX)
+        if not 8 <= tag < 1 << 32:
+            raise Malformed("a field number that does not exist")
         if tag & 7 == END_GROUP:
             if tag >> 3 != start >> 3:
                 raise Malformed("a group that ends as another one")
