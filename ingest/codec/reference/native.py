@@ -101,20 +101,27 @@ def _low_cardinality(texts: list[str]) -> bytes:
 
 
 class Reader:
-    """A block that is being read. Raises ValueError when it is not exactly one block."""
+    """Blocks that are being read. Raises ValueError for what is none."""
 
     def __init__(self, native: bytes) -> None:
         self.data = native
         self.at = 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Its rows, each a dict with every column."""
-        columns = self.columns()
+        """The rows of the only block, each a dict with every column."""
+        columns = self.next_block()
+        if not self.is_at_end:
+            raise ValueError(f"{len(self.data) - self.at} bytes behind the block")
         names = [name for name, _type in columns]
         return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
-    def columns(self) -> dict[tuple[str, str], list[Any]]:
-        """The values of each column, by its name and type."""
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no block is left."""
+        return self.at == len(self.data)
+
+    def next_block(self) -> dict[tuple[str, str], list[Any]]:
+        """The values of each column of the next block, by its name and type."""
         columns, rows = self.varint(), self.varint()
         found: dict[tuple[str, str], list[Any]] = {}
         for _ in range(columns):
@@ -122,8 +129,6 @@ class Reader:
             if self.take(len(_prefix(type_))) != _prefix(type_):
                 raise ValueError(f"dictionary version of {name}")
             found[name, type_] = self.values(type_, rows)
-        if self.at != len(self.data):
-            raise ValueError(f"{len(self.data) - self.at} bytes behind the block")
         return found
 
     def take(self, size: int) -> bytes:

@@ -266,7 +266,7 @@ def test_blocks_have_the_columns_of_their_table_in_order(signal: str) -> None:
 
     assert tuple(block.table for block in blocks) == TABLES_OF_SIGNAL[signal]
     for block in blocks:
-        assert tuple(Reader(block.native).columns()) == TABLES[block.table]
+        assert tuple(Reader(block.native).next_block()) == TABLES[block.table]
 
 
 def test_the_reader_takes_one_block_and_nothing_else() -> None:
