@@ -19,6 +19,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.payloads import NOW_NS, SIGNALS, requests
 from ingest.codec import Encoder
+from ingest.codec.reference import Encoder as ReferenceEncoder
+from ingest.compression import compression
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -37,9 +39,16 @@ MESSAGE_OF: Final[dict[str, type[Message]]] = {
 
 
 def measure(
-    benchmark: "BenchmarkFixture", signal: str, items: int, decode: Callable[[list[bytes]], None]
+    benchmark: "BenchmarkFixture",
+    signal: str,
+    items: int,
+    decode: Callable[[list[bytes]], None],
+    share: float = 1.0,
 ) -> None:
-    """Times *decode* over rounds of distinct requests and keeps its least CPU time per item."""
+    """Times *decode* over rounds of distinct requests and keeps its least CPU time per item.
+
+    *share* is the part of a round's items that *decode* really takes.
+    """
     count = min(DISTINCT_REQUESTS_MAX, max(2, DISTINCT_ITEMS_MAX // items))
     bodies = cycle(requests(signal, items=items, count=count))
     requests_a_round = max(1, min(2_000, ITEMS_A_ROUND // items))
@@ -55,7 +64,7 @@ def measure(
 
     benchmark.pedantic(timed, setup=batch, rounds=ROUNDS, warmup_rounds=2)  # type: ignore[no-untyped-call]
     rounds = sorted(cpu_seconds[-ROUNDS:])
-    per_million = 1_000_000 / (requests_a_round * items)
+    per_million = 1_000_000 / (requests_a_round * items * share)
     benchmark.group = f"{signal}, {items} items a request"
     benchmark.extra_info["items_a_request"] = items
     benchmark.extra_info["bytes_a_item"] = len(next(bodies)) / items
@@ -105,3 +114,37 @@ def test_upb_parsing_alone(benchmark: "BenchmarkFixture", signal: str, items: in
             message.FromString(body)
 
     measure(benchmark, signal, items, decode)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_reference_from_request_to_closed_blocks(
+    benchmark: "BenchmarkFixture", signal: str
+) -> None:
+    """The plain-Python twin: what the compiled codec saves."""
+    encoder = ReferenceEncoder(signal, retention_days=30)
+
+    def decode(bodies: list[bytes]) -> None:
+        for body in bodies[:2]:
+            encoder.append(body, tenant="acme", received_ns=NOW_NS)
+            encoder.close()
+
+    measure(benchmark, signal, 500, decode, share=2 / (ITEMS_A_ROUND // 500))
+
+
+@pytest.mark.parametrize("encoding", ["zstd", "lz4"])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_compression_of_a_block(benchmark: "BenchmarkFixture", signal: str, encoding: str) -> None:
+    """One frame of a block of about 4 000 rows."""
+    frame = compression(encoding).frame
+    encoder = Encoder(signal, retention_days=30)
+    for body in requests(signal, items=500, count=8):
+        encoder.append(body, tenant="acme", received_ns=NOW_NS)
+    blocks = [block.native for block in encoder.close()]
+
+    def compress(_bodies: list[bytes]) -> None:
+        for block in blocks:
+            frame(block)
+
+    measure(benchmark, signal, 500, compress, share=4_000 / ITEMS_A_ROUND)
+    sizes = [len(frame(block)) for block in blocks]
+    benchmark.extra_info["compressed_bytes_a_item"] = sum(sizes) / 4_000

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final, cast
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 import uvloop
 
