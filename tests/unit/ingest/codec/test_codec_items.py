@@ -215,6 +215,20 @@ def test_C070_a_time_out_of_range_is_kept_as_an_attribute(sent: int) -> None:
     assert found.appended.warnings == {"clock_out_of_range": 1}
 
 
+def test_C070_the_time_that_was_sent_stands_in_order_among_the_attributes() -> None:
+    one = span(start_time_unix_nano=1)
+    for key in ("zz", "a"):
+        one.attributes.add(key=key)
+
+    assert list(stored("traces", traces(one)).row["SpanAttributes"]) == ["a", ORIGINAL_TIME, "zz"]
+
+
+def test_C037_what_was_put_right_is_counted_over_all_items() -> None:
+    found = stored("traces", traces(span(), *[span(start_time_unix_nano=1)] * 3))
+
+    assert found.appended.warnings == {"clock_out_of_range": 3}
+
+
 def test_C070_older_than_retention_begins_at_a_nanosecond() -> None:
     assert log(time_unix_nano=OLDEST_NS).appended.accepted == 1
     assert log(time_unix_nano=OLDEST_NS - 1).appended.rejected == {"older_than_retention": 1}

@@ -116,6 +116,16 @@ def test_C060_what_a_histogram_does_not_have_is_told_from_zero() -> None:
         assert (zero[name], zero[f"Has{name}"]) == (0.0, True)
 
 
+@pytest.mark.parametrize("name", ["Sum", "Min", "Max"])
+def test_C060_each_of_them_is_told_by_itself(name: str) -> None:
+    row = stored("metrics", metrics(histogram(**{name.lower(): 2.0}))).row
+
+    assert {one: row[f"Has{one}"] for one in ("Sum", "Min", "Max")} == {
+        one: one == name for one in ("Sum", "Min", "Max")
+    }
+    assert row[name] == 2.0
+
+
 @pytest.mark.parametrize(("number", "kept"), [(0, 0), (1, 1), (2, 2), (3, 0), (-1, 0)])
 def test_C084_an_unknown_temporality_is_unspecified(number: Any, kept: int) -> None:
     metric = Metric(name="requests")

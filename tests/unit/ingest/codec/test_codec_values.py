@@ -11,7 +11,14 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 
 from ingest.codec.reference.values import number
 from tests.unit.ingest.codec.twins import NOW_NS, stored
-from tests.unit.ingest.codec.wire_format import body_of, message, record_with, request_of
+from tests.unit.ingest.codec.wire_format import (
+    body_of,
+    fixed32,
+    fixed64,
+    message,
+    record_with,
+    request_of,
+)
 from tests.unit.ingest.codec.wire_format import number as number_field
 
 
@@ -252,6 +259,12 @@ def test_C072_references_to_a_table_of_strings_mean_nothing_and_are_counted() ->
 
     assert (found.row["LogAttributes"], found.row["Body"]) == ({"": ""}, "")
     assert found.appended.warnings == {"string_index": 3}
+
+
+def test_C072_a_field_of_another_wire_type_is_no_reference() -> None:
+    value = fixed32(8, 5) + fixed64(8, 5)
+
+    assert stored("logs", body_of(value)).appended.warnings == {}
 
 
 def test_C072_inside_of_a_list_such_a_reference_is_an_empty_text() -> None:

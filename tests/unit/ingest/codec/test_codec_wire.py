@@ -119,6 +119,11 @@ def test_C061_padded_tags_lengths_and_numbers_count(padding: int) -> None:
     assert (row["SpanName"], row["SpanKind"]) == ("GET", "Server")
 
 
+def test_C063_a_length_of_six_bytes_is_refused_before_a_text_to_repair() -> None:
+    for text in (b"GET", b"\xff"):
+        refused("traces", span_with(tag(5, LENGTH) + varint(len(text), padding=5) + text))
+
+
 def nested(levels: int) -> bytes:
     """An AnyValue of that many arrays and key-value lists, by turns."""
     value = message(1, b"x")

@@ -138,6 +138,29 @@ def test_C094_each_kind_of_field_takes_the_same_values(around: str) -> None:
         assert_same("logs", around.replace("%s", value))
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        '"attributes":[{"key":"a"}],"attributes":[{"key":"b"}]',
+        '"attributes":[{"key":"a"}],"attributes":null',
+        '"attributes":null,"attributes":[{"key":"a"}]',
+        '"attributes":[7],"attributes":[]',
+        '"body":{"intValue":1},"body":{"stringValue":"a"}',
+        '"body":{"intValue":1},"body":{}',
+        '"body":{"intValue":1,"stringValue":"a","intValue":null}',
+        '"body":{"stringValue":"a","intValue":1,"stringValue":"b"}',
+        '"body":{"bytesValue":"!","stringValue":null}',
+        '"body":{"bytesValue":"!","bytesValue":null}',
+        '"body":{"arrayValue":{"values":[{}]},"intValue":1,"arrayValue":{}}',
+        '"traceId":"ab","traceId":""',
+        '"flags":1,"flags":"x"',
+        '"flags":"x","flags":1',
+    ],
+)
+def test_C088_members_of_one_name_are_the_same_to_both_mappers(members: str) -> None:
+    assert_same("logs", f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{{members}}}]}}]}}]}}')
+
+
 @pytest.mark.parametrize("depth", [60, 61, 62, 63, 64, 65, 66, 200, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
 def test_C090_nesting_ends_at_the_same_level(depth: int, opening: str, closing: str) -> None:
