@@ -80,9 +80,21 @@ def _end_orphans(data: Path) -> None:
     for pid, started in orjson.loads(record.read_bytes()):
         if started_at(pid) == started:
             os.kill(pid, signal.SIGKILL)
-            while started_at(pid) == started:
-                os.sched_yield()
+        while started_at(pid) == started or _has_threads(pid):
+            os.sched_yield()
     record.unlink()
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether threads outlive a process's first one, and so hold its ports and locks."""
+    try:
+        states = [
+            Path(f"/proc/{pid}/task/{task}/stat").read_text().rpartition(")")[2].split()[0]
+            for task in os.listdir(f"/proc/{pid}/task")
+        ]
+    except OSError:
+        return False
+    return "Z" in states and len(states) > 1
 
 
 def started_at(pid: int) -> str | None:
