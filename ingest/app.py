@@ -22,6 +22,8 @@ from ingest.directory import Directory, SnapshotFile, keyless_tenant
 from ingest.embedded_log import EmbeddedLog
 from ingest.embedded_log.limits import Limits as LogLimits
 from ingest.gateway import Gateway
+from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
+from ingest.log import TelemetryLog
 from ingest.metrics_server import MetricsServer
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
@@ -29,7 +31,7 @@ from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Receiver
 from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
-from ingest.signals import TOPIC_OF_SIGNAL
+from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC, TOPIC_OF_SIGNAL
 from ingest.workers import METRICS_PORT_STEP, Workers
 from ingest.writer import new_writer
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
@@ -57,7 +59,33 @@ def pepper_of(settings: Settings) -> bytes:
     return load_or_create_pepper(settings.data_dir / PEPPER_FILE)
 
 
-async def open_log(settings: Settings) -> EmbeddedLog:
+async def open_log(settings: Settings) -> TelemetryLog:
+    """The log as configured: Kafka, or the embedded log of the data folder."""
+    if settings.kafka_brokers:
+        return await open_kafka_log(settings)
+    return await open_embedded_log(settings)
+
+
+async def open_kafka_log(settings: Settings) -> KafkaLog:
+    """The log in Kafka. Raises Unavailable, or Conflict for topics that are not safe."""
+    signals = dict.fromkeys(TOPIC_OF_SIGNAL.values(), settings.kafka_partitions)
+    return await KafkaLog.open(
+        KafkaAccess.of(settings),
+        TopicRules(
+            partitions=signals | {DEAD_LETTER_TOPIC: 1, INGESTED_TOPIC: 1},
+            replication_factor=settings.kafka_replication_factor,
+            min_insync_replicas=settings.kafka_min_insync_replicas,
+            retention_hours=settings.kafka_retention_hours,
+            block_bytes_max=settings.ingest_block_bytes_max,
+            production=settings.telemetryflow_env == "production",
+            prefix=settings.kafka_topic_prefix,
+        ),
+        session_timeout_ms=settings.writer_session_timeout_ms,
+        instance_id=settings.writer_instance_id,
+    )
+
+
+async def open_embedded_log(settings: Settings) -> EmbeddedLog:
     """The embedded log of the data folder."""
     path = settings.data_dir / LOG_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +130,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
         metrics_server = MetricsServer(
             settings.ingest_metrics_port + worker * METRICS_PORT_STEP,
             setting="INGEST_METRICS_PORT",
-            not_ready_because=gateway.ready,
+            not_ready_because=lambda: gateway.ready() or log.trouble(),
         )
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)
@@ -130,7 +158,7 @@ async def _writer(settings: Settings) -> None:
         metrics_server = MetricsServer(
             settings.writer_metrics_port,
             setting="WRITER_METRICS_PORT",
-            not_ready_because=lambda: None,
+            not_ready_because=writer.ready,
         )
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ingest import metrics
-from ingest.log import Backlog, CountingLog
+from ingest.log import CountingLog, TelemetryLog
 from ingest.partition_writer import WRITER_GROUP
 from ingest.plans import Progress, from_metadata
 from ingest.signals import TOPIC_OF_SIGNAL
@@ -43,7 +43,7 @@ async def balance(log: CountingLog, topic: str) -> Balance | None:
     """The balance of *topic*; None when it changed too fast to be read at one moment."""
     for _try in range(_TRIES_MAX):
         before = await _state(log, topic)
-        backlog: Backlog = await log.backlog(WRITER_GROUP, topic)
+        backlog = await log.backlog(WRITER_GROUP, topic)
         if before == await _state(log, topic):
             appended, progress = before
             return Balance(
@@ -51,14 +51,29 @@ async def balance(log: CountingLog, topic: str) -> Balance | None:
                 stored=sum(one.stored for _offset, one in progress),
                 dead=sum(one.dead for _offset, one in progress),
                 repeated=sum(one.repeated for _offset, one in progress),
-                in_flight=backlog.rows,
+                in_flight=backlog.rows or 0,
                 age_seconds=backlog.age_seconds,
             )
     return None
 
 
-async def watch_conservation(log: CountingLog) -> None:
-    """Keep the metrics of the balance up to date until cancelled."""
+async def watch_log(log: TelemetryLog) -> None:
+    """Keep the metrics of the backlog, and of the balance if the log counts, until cancelled."""
+    if isinstance(log, CountingLog):
+        await _watch_balance(log)
+    while True:
+        for topic in TOPIC_OF_SIGNAL.values():
+            try:
+                found = await log.backlog(WRITER_GROUP, topic)
+            except TelemetryFlowError as error:
+                logger.warning("the backlog of %s is not known now: %s", topic, error)
+            else:
+                metrics.BACKLOG_RECORDS.labels(topic).set(found.records)
+                metrics.BACKLOG_AGE_SECONDS.labels(topic).set(found.age_seconds)
+        await asyncio.sleep(CHECK_SECONDS)
+
+
+async def _watch_balance(log: CountingLog) -> None:
     while True:
         for topic in TOPIC_OF_SIGNAL.values():
             try:
@@ -78,8 +93,8 @@ async def _state(log: CountingLog, topic: str) -> tuple[int, list[tuple[int, Pro
         appended += (await log.totals(topic, partition)).rows
         committed = await log.committed(WRITER_GROUP, topic, partition)
         if committed is not None:
-            done, _plan = from_metadata(committed.offset, committed.metadata)
-            progress.append((committed.offset, done))
+            noted = from_metadata(committed.offset, committed.metadata)
+            progress.append((committed.offset, noted.progress))
     return appended, progress
 
 

@@ -2,19 +2,26 @@
 
 A topic has a fixed number of partitions. Within one partition, offsets grow by one for each record
 and are never used twice, not even after retention, a restart or a repair (which may leave a gap).
+Only a log that lost acknowledged records uses offsets again: their records then have another epoch.
 The adapters are held to this contract by the same tests.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from shared.errors import TelemetryFlowError
 
 Headers = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One durable record; `timestamp_ms` is the log's clock (Unix) when it took the record."""
+    """One durable record; `timestamp_ms` is the log's clock (Unix) when it took the record.
+
+    `epoch` grows when another leader takes over the partition.
+    """
 
     topic: str
     partition: int
@@ -22,6 +29,7 @@ class Record:
     timestamp_ms: int
     value: bytes
     headers: Headers
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,43 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What one group has not committed yet of one topic; all zero when it is up to date."""
+    """What one group has not committed yet of one topic; all zero when it is up to date.
+
+    `rows` and `bytes` are None where the log does not count them.
+    """
 
     records: int
-    rows: int
-    bytes: int
+    rows: int | None
+    bytes: int | None
     age_seconds: float
+
+
+class LostPartition(TelemetryFlowError):
+    """Another process writes the partition by now: this one must leave it alone."""
+
+
+class Assignment(Protocol):
+    """Which partitions this process writes; several processes share a group."""
+
+    def assigned(self) -> frozenset[tuple[str, int]]:
+        """The topics and partitions to write."""
+        ...
+
+    def holds(self, topic: str, partition: int) -> bool:
+        """Whether nobody else can have been given the partition yet (I10)."""
+        ...
+
+    async def changed(self) -> None:
+        """Wait until `assigned` may have changed; raises what ended the membership for good."""
+        ...
+
+    def release(self, places: Iterable[tuple[str, int]]) -> None:
+        """Nothing is under way any more for *places*: others may be given them."""
+        ...
+
+    async def close(self) -> None:
+        """Leave the group."""
+        ...
 
 
 class TelemetryLog(Protocol):
@@ -76,7 +115,15 @@ class TelemetryLog(Protocol):
     async def append_many(
         self, topic: str, partition: int, records: Sequence[tuple[bytes, Headers]]
     ) -> list[int]:
-        """Appends all of *records*, contiguously and in order, or none of them."""
+        """Appends all of *records*, contiguously and in order, or none of them.
+
+        Records that are together larger than the log takes at once go one by one, in order: a
+        failure may then leave the first of them. The offset is -1 where nobody knows it any more.
+        """
+        ...
+
+    def trouble(self) -> str | None:
+        """Why appends are refused or held up now, None when they are not."""
         ...
 
     async def read(
@@ -101,18 +148,37 @@ class TelemetryLog(Protocol):
         """The first offset that is retained, and the one that the next record will get."""
         ...
 
+    async def epoch_end(self, topic: str, partition: int, epoch: int) -> int | None:
+        """The offset behind the last record of *epoch* or before; None when it is unknown."""
+        ...
+
+    async def incarnation(self, topic: str) -> str:
+        """Id of *topic*: one that was deleted and made anew has another, one repaired has not."""
+        ...
+
     async def partitions(self, topic: str) -> int:
         """Number of partitions of *topic*; it never changes."""
+        ...
+
+    async def join(self, group: str, topics: Sequence[str]) -> Assignment:
+        """Become one of the processes that share the partitions of *topics* as *group*."""
         ...
 
     async def commit(
         self, group: str, topic: str, partition: int, offset: int, metadata: str = ""
     ) -> None:
-        """Durably notes that *group* will go on at *offset*; the last call wins, back or forth."""
+        """Durably notes that *group* will go on at *offset*; the last call wins, back or forth.
+
+        After `join`, only for partitions that are held: raises LostPartition for others.
+        """
         ...
 
     async def committed(self, group: str, topic: str, partition: int) -> Committed | None:
         """What was last committed, None if nothing ever was."""
+        ...
+
+    async def backlog(self, group: str, topic: str) -> Backlog:
+        """What *group* has not committed yet, over all partitions of *topic*."""
         ...
 
     async def close(self) -> None:
@@ -120,6 +186,7 @@ class TelemetryLog(Protocol):
         ...
 
 
+@runtime_checkable
 class CountingLog(TelemetryLog, Protocol):
     """A log that also keeps count, so that appended = stored + dead + in flight can be checked."""
 
@@ -127,6 +194,28 @@ class CountingLog(TelemetryLog, Protocol):
         """Everything ever appended to the partition, whatever was deleted since."""
         ...
 
-    async def backlog(self, group: str, topic: str) -> Backlog:
-        """What *group* has not committed yet, over all partitions of *topic*."""
-        ...
+
+class WholeLog:
+    """The assignment of a log with one writer: all partitions, for ever."""
+
+    def __init__(self, places: Iterable[tuple[str, int]]) -> None:
+        self._places = frozenset(places)
+
+    def assigned(self) -> frozenset[tuple[str, int]]:
+        """All partitions."""
+        return self._places
+
+    def holds(self, topic: str, partition: int) -> bool:
+        """Always."""
+        return (topic, partition) in self._places
+
+    async def changed(self) -> None:
+        """Never returns."""
+        await asyncio.Event().wait()
+
+    def release(self, places: Iterable[tuple[str, int]]) -> None:
+        """Gives up *places* for good."""
+        self._places -= frozenset(places)
+
+    async def close(self) -> None:
+        """There is no group to leave."""

@@ -93,7 +93,8 @@ LOG_DAMAGED_RECORDS = Counter(
 )
 LOG_APPENDS_REFUSED = Counter(
     "telemetryflow_log_appends_refused",
-    "Appends refused with a retryable answer, by reason (disk_full, size, damage, closing)",
+    "Appends refused with a retryable answer, by reason (disk_full, size, "
+    "damage, pending, unavailable, closing, defect)",
     ["reason"],
 )
 
@@ -120,7 +121,7 @@ ROWS_IN_FLIGHT = Gauge(
 )
 CONSERVATION_DIFFERENCE = Gauge(
     "telemetryflow_writer_conservation_difference",
-    "Rows appended minus stored, dead-lettered and in flight: anything but 0 is a defect",
+    "Rows appended minus stored, dead-lettered, repeated and in flight: all but 0 is a defect",
     ["topic"],
 )
 BACKLOG_AGE_SECONDS = Gauge(
@@ -130,7 +131,7 @@ BACKLOG_AGE_SECONDS = Gauge(
 )
 INSERTS = Counter(
     "telemetryflow_writer_inserts",
-    "INSERT statements by table and outcome (stored, unavailable, schema, data)",
+    "INSERT statements by table and outcome (stored, unavailable, schema, data, cancelled)",
     ["table", "outcome"],
 )
 INSERT_SECONDS = Histogram(
@@ -144,6 +145,30 @@ INSERT_ROWS = Histogram(
     "Rows per INSERT",
     ["table"],
     buckets=(1, 100, 1_000, 10_000, 50_000, 100_000, 200_000),
+)
+BACKLOG_RECORDS = Gauge(
+    "telemetryflow_writer_backlog_records",
+    "Records of the log that are not yet stored",
+    ["topic"],
+)
+LOG_ANOMALIES = Counter(
+    "telemetryflow_writer_log_anomalies",
+    "The log was not what it was, by reason (retention deleted unread records, truncated, "
+    "recreated, offsets gone): alert on it",
+    ["reason"],
+)
+RECORDS_LOST = Counter(
+    "telemetryflow_writer_records_lost",
+    "Records that the log lost before they were stored, by reason: alert on it",
+    ["reason"],
+)
+RETRY_WINDOW_SECONDS = Gauge(
+    "telemetryflow_writer_retry_window_seconds",
+    "How far back repeated requests are recognised at present, the least of all partitions",
+)
+PARTITIONS_ASSIGNED = Gauge(
+    "telemetryflow_writer_partitions_assigned",
+    "Partitions that this writer was given by its group",
 )
 PARTITIONS_PAUSED = Gauge(
     "telemetryflow_writer_partitions_paused",

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final, TypeVar
 
 from ingest import metrics
@@ -20,13 +21,16 @@ from ingest.ingested import append_ingested
 from ingest.inserts import Inserts
 from ingest.log import Record, TelemetryLog
 from ingest.plans import (
+    DEFAULT_WINDOW,
     UNREADABLE,
     Group,
     GroupKey,
     NewerRelease,
+    Passed,
     Plan,
     PlannedRecord,
     Progress,
+    RetryWindow,
     from_metadata,
     grouped,
     insert_token,
@@ -35,6 +39,7 @@ from ingest.plans import (
     to_metadata,
 )
 from ingest.ranges import BatchLimits, Ranges
+from ingest.recovery import end_of_the_known, passed, position_without_commit, report_deleted
 from ingest.repeats import SeenRequests
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Invalid, Unavailable
@@ -54,6 +59,10 @@ _PAUSE_OF: Final = {SchemaMismatch: "schema", NewerRelease: "version"}
 
 # How long a partition that would set too much aside waits before it tries once more.
 PAUSE_SECONDS: Final = 30.0
+# How often a writer that may not insert looks whether it may.
+LEASE_SECONDS: Final = 0.1
+# How often a partition is compared with what it was, besides when its leader changes.
+LOOK_BACK_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -62,11 +71,17 @@ class _Position:
 
     offset: int
     progress: Progress
+    last: Passed | None = None
     plan: Plan | None = None
+    incarnation: str = ""
 
 
 class PartitionWriter:
-    """Writes one partition; owned by one task."""
+    """Writes one partition; owned by one task.
+
+    `holds` says whether the partition is this process's own now: nothing is inserted when it is
+    not (I10). Insert and plan are repeatable, so one that slips through does no harm either.
+    """
 
     def __init__(
         self,
@@ -78,6 +93,8 @@ class PartitionWriter:
         limits: BatchLimits,
         ensure_tenants: EnsureTenants,
         insert_slots: asyncio.Semaphore,
+        window: RetryWindow = DEFAULT_WINDOW,
+        holds: Callable[[], bool] = lambda: True,
         dead_letter_limits: DeadLetterLimits | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -90,8 +107,16 @@ class PartitionWriter:
         self._dead_letter_limits = dead_letter_limits or DeadLetterLimits()
         self._sleep = sleep
         self._ranges = Ranges(log, topic, partition, limits=limits, sleep=sleep)
-        self._seen = SeenRequests()
+        self._window = window
+        self._holds = holds
+        self._seen = SeenRequests(window)
         self._position: _Position | None = None
+        self._look_back_at = 0.0
+
+    @property
+    def retry_window_seconds(self) -> float:
+        """How far back repeated requests are recognised at present."""
+        return self._seen.reaches_back_seconds()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write until *stop*, or until cancelled: that loses nothing, the plan is repeated."""
@@ -122,28 +147,38 @@ class PartitionWriter:
         for group in groups:
             position.plan = await self._store(position, position.plan, group)
         crash_point("writer.after_insert_before_commit")
-        await self._finish(position, position.plan, kept, repeated_rows)
+        await self._finish(position, position.plan, records, kept, repeated_rows)
         crash_point("writer.after_commit")
         return True
 
     async def _recover(self) -> _Position:
-        """What the last process left: `bounds` tells whether retention has eaten unread data."""
+        """What the last process left, compared with what the log is now."""
         committed = await self._log.committed(WRITER_GROUP, self._topic, self._partition)
-        first, _end = await self._log.bounds(self._topic, self._partition)
-        offset = first if committed is None else committed.offset
-        await self._seen.read_back(self._log, self._topic, self._partition, offset)
         if committed is None:
-            return _Position(first, Progress())
-        try:
-            progress, plan = from_metadata(committed.offset, committed.metadata)
-        except Invalid as error:
-            raise NewerRelease(f"{self._topic}/{self._partition}: {error}") from error
-        if first > committed.offset:
-            logger.error(
-                "%s/%d lost records %d to %d before they were read: retention is too short",
-                *(self._topic, self._partition, committed.offset, first - 1),
-            )
-        return _Position(committed.offset, progress, plan)
+            offset = await position_without_commit(self._log, self._topic, self._partition)
+            position = _Position(offset, Progress())
+        else:
+            try:
+                progress, plan, last = from_metadata(committed.offset, committed.metadata)
+            except Invalid as error:
+                raise NewerRelease(f"{self._topic}/{self._partition}: {error}") from error
+            position = _Position(committed.offset, progress, last, plan)
+            await self._go_back_to_the_known(position)
+        position.incarnation = await self._log.incarnation(self._topic)
+        self._seen = SeenRequests(position.plan.window if position.plan else self._window)
+        await self._seen.read_back(self._log, self._topic, self._partition, position.offset)
+        return position
+
+    async def _go_back_to_the_known(self, position: _Position) -> bool:
+        """Mend *position* if the log has other records than it had; whether it was mended."""
+        if position.last is None:
+            return False
+        end = await end_of_the_known(self._log, self._topic, self._partition, position.last)
+        if end is None:
+            return False
+        position.offset, position.last, position.plan = min(end, position.offset), None, None
+        position.incarnation = await self._log.incarnation(self._topic)
+        return True
 
     async def _planned(self, position: _Position) -> list[Record]:
         """The records of the plan under way, or of a new one that is committed first."""
@@ -151,15 +186,30 @@ class PartitionWriter:
         if plan is not None:
             return await self._ranges.planned_records(plan.start, plan.end)
         records = await self._ranges.next_records(position.offset)
+        if self._is_doubtful(position, records) and await self._go_back_to_the_known(position):
+            return []
         if not records:
             return []
         crash_point("writer.after_poll")
-        plan = new_plan(self._log.identity, records)
+        plan = new_plan(self._log.identity, records, self._seen.window)
+        if plan.start > position.offset:
+            place = (self._topic, self._partition)
+            await report_deleted(self._log, *place, position.offset, plan.start)
         # Offsets that hold nothing (retention, damage) before the first record are passed here.
-        await self._commit(plan.start, position.progress, plan)
+        await self._commit(plan.start, position, plan)
         position.plan = plan
         crash_point("writer.after_plan_commit")
         return records
+
+    def _is_doubtful(self, position: _Position, records: Sequence[Record]) -> bool:
+        """Whether the log may have lost what was read of it: another leader, or now and then."""
+        if position.last is None:
+            return False
+        now = monotonic()
+        if now >= self._look_back_at:
+            self._look_back_at = now + LOOK_BACK_SECONDS
+            return True
+        return bool(records) and records[0].epoch != position.last.epoch
 
     async def _opened(self, records: Sequence[Record]) -> list[PlannedRecord]:
         return [read_headers(record) for record in records]
@@ -183,7 +233,7 @@ class PartitionWriter:
                     continue
                 refusal = part[0].refusal or refused
                 plan = _cut(plan, group.key, part, bounds)
-            await self._commit_patiently(plan.start, position.progress, plan)
+            await self._commit_patiently(plan.start, position, plan)
         return plan
 
     async def _insert(
@@ -197,6 +247,8 @@ class PartitionWriter:
 
         async def insert() -> None:
             async with self._insert_slots:
+                while not self._holds():
+                    await self._sleep(LEASE_SECONDS)
                 crash_point("writer.before_insert")
                 await self._inserts.insert(key, part, token)
 
@@ -229,11 +281,12 @@ class PartitionWriter:
         self,
         position: _Position,
         plan: Plan,
-        records: Sequence[PlannedRecord],
+        records: Sequence[Record],
+        kept: Sequence[PlannedRecord],
         repeated_rows: int,
     ) -> None:
         """Tell what was stored, then pass the plan."""
-        stored = [one for one in records if one.record.offset not in plan.buried]
+        stored = [one for one in kept if one.record.offset not in plan.buried]
         stored_rows = sum(one.rows for one in stored)
         await self._patiently(
             lambda: append_ingested(
@@ -248,17 +301,20 @@ class PartitionWriter:
         )
         progress = Progress(
             position.progress.stored + stored_rows,
-            position.progress.dead + sum(one.rows for one in records) - stored_rows,
+            position.progress.dead + sum(one.rows for one in kept) - stored_rows,
             position.progress.repeated + repeated_rows,
         )
-        await self._commit_patiently(plan.end + 1, progress, None)
-        self._position = _Position(plan.end + 1, progress)
+        last = passed(records[-1], position.incarnation) if records else position.last
+        done = _Position(plan.end + 1, progress, last, incarnation=position.incarnation)
+        await self._commit_patiently(done.offset, done, None)
+        # A plan of a release with other settings was repeated with its own window.
+        self._position = done if self._seen.window == self._window else None
 
-    async def _commit_patiently(self, offset: int, progress: Progress, plan: Plan | None) -> None:
-        await self._patiently(lambda: self._commit(offset, progress, plan))
+    async def _commit_patiently(self, offset: int, position: _Position, plan: Plan | None) -> None:
+        await self._patiently(lambda: self._commit(offset, position, plan))
 
-    async def _commit(self, offset: int, progress: Progress, plan: Plan | None) -> None:
-        metadata = to_metadata(progress, plan)
+    async def _commit(self, offset: int, position: _Position, plan: Plan | None) -> None:
+        metadata = to_metadata(position.progress, plan, position.last)
         await self._log.commit(WRITER_GROUP, self._topic, self._partition, offset, metadata)
 
     async def _patiently(self, work: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -6,7 +6,10 @@ recognises what it has stored already. The metadata is one line of JSON of at mo
 
     {"v":1,"stored":S,"dead":D,"repeated":R}   rows ever stored, dead-lettered, and dropped because
                                                a client had sent them before
-    …,"end":E,"token":T                        and the plan: from the committed offset up to E
+    …,"last":[offset,ms,epoch,topic id]        the record passed last: a log that has another one
+                                               there was truncated or made anew
+    …,"end":E,"token":T,"window":[ms,ids]      and the plan: from the committed offset up to E, and
+                                               the window in which repeats are looked for
     …,"at":[table,days,encoding,b0,b1,…]       when data was refused: groups before this one are
                                                done, of this one remain the offsets from start+b0
                                                to start+b1, from there to start+b2, and so on
@@ -17,7 +20,7 @@ import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -49,6 +52,25 @@ class Progress:
     repeated: int = 0
 
 
+class Passed(NamedTuple):
+    """The record that was passed last, by what tells it from another at the same offset."""
+
+    offset: int
+    timestamp_ms: int
+    epoch: int
+    incarnation: str
+
+
+class RetryWindow(NamedTuple):
+    """How far back repeated requests are recognised, in the log's time and in requests; 0: off."""
+
+    milliseconds: int
+    requests_max: int
+
+
+DEFAULT_WINDOW: Final = RetryWindow(milliseconds=300_000, requests_max=1_000_000)
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
     """How far a plan has come in which data was refused: `bounds` are offsets from its start."""
@@ -59,11 +81,15 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The offsets [start..end] of one partition, to be inserted under tokens made from `token`."""
+    """The offsets [start..end] of one partition, to be inserted under tokens made from `token`.
+
+    Which rows are inserted depends on `window`, so a successor with other settings must use it too.
+    """
 
     start: int
     end: int
     token: str
+    window: RetryWindow = DEFAULT_WINDOW
     cut: Cut | None = None
     buried: frozenset[int] = frozenset()
 
@@ -108,7 +134,9 @@ class Group:
         return tuple(one for one in self.records if first <= one.record.offset < end)
 
 
-def new_plan(log_identity: str, records: Sequence[Record]) -> Plan:
+def new_plan(
+    log_identity: str, records: Sequence[Record], window: RetryWindow = DEFAULT_WINDOW
+) -> Plan:
     """A plan for *records*: consecutive, of one partition, at least one.
 
     The token names the log's incarnation and both ends with their times, so that equal offsets of
@@ -121,7 +149,7 @@ def new_plan(log_identity: str, records: Sequence[Record]) -> Plan:
         first.partition,
         *(first.offset, first.timestamp_ms, last.offset, last.timestamp_ms),
     )
-    return Plan(first.offset, last.offset, token)
+    return Plan(first.offset, last.offset, token, window)
 
 
 def insert_token(plan: Plan, group: GroupKey, first: int, end: int) -> str:
@@ -169,7 +197,7 @@ def is_newer(record: Record) -> bool:
     return len(version) == 1 and version[0] > SCHEMA_VERSION
 
 
-def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
+def to_metadata(progress: Progress, plan: Plan | None = None, last: Passed | None = None) -> str:
     """What is committed with an offset."""
     fields: dict[str, Any] = {
         "v": METADATA_VERSION,
@@ -177,8 +205,10 @@ def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
         "dead": progress.dead,
         "repeated": progress.repeated,
     }
+    if last is not None:
+        fields["last"] = list(last)
     if plan is not None:
-        fields |= {"end": plan.end, "token": plan.token}
+        fields |= {"end": plan.end, "token": plan.token, "window": list(plan.window)}
         if plan.cut is not None:
             fields["at"] = [*plan.cut.group, *plan.cut.bounds]
         if plan.buried:
@@ -186,19 +216,29 @@ def to_metadata(progress: Progress, plan: Plan | None = None) -> str:
     return orjson.dumps(fields).decode()
 
 
-def from_metadata(offset: int, metadata: str) -> tuple[Progress, Plan | None]:
-    """Progress and the unfinished plan, if any, of a commit at *offset*.
+class Noted(NamedTuple):
+    """What the metadata of a commit says."""
+
+    progress: Progress
+    plan: Plan | None = None
+    last: Passed | None = None
+
+
+def from_metadata(offset: int, metadata: str) -> Noted:
+    """Progress, the unfinished plan and the record passed last, if any, of a commit at *offset*.
 
     Raises NewerRelease or, when it is damaged, Invalid: guessing would store twice.
     """
     if not metadata:
-        return Progress(), None
+        return Noted(Progress())
     try:
         fields = orjson.loads(metadata)
         if fields["v"] != METADATA_VERSION:
             raise NewerRelease(f"the offset was committed by a release of version {fields['v']}")
         progress = Progress(int(fields["stored"]), int(fields["dead"]), int(fields["repeated"]))
-        return progress, _plan_of(offset, fields) if "end" in fields else None
+        plan = _plan_of(offset, fields) if "end" in fields else None
+        last = Passed(*fields["last"]) if "last" in fields else None
+        return Noted(progress, plan, last)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise Invalid(f"committed metadata cannot be read: {metadata[:200]!r}") from error
 
@@ -209,7 +249,8 @@ def _plan_of(start: int, fields: dict[str, Any]) -> Plan:
         table, days, encoding, *bounds = fields["at"]
         cut = Cut((table, days, encoding), tuple(int(bound) for bound in bounds))
     buried = _from_bitmap(fields["buried"], start) if "buried" in fields else frozenset()
-    return Plan(start, int(fields["end"]), str(fields["token"]), cut, buried)
+    window = RetryWindow(*map(int, fields["window"])) if "window" in fields else DEFAULT_WINDOW
+    return Plan(start, int(fields["end"]), str(fields["token"]), window, cut, buried)
 
 
 def _to_bitmap(offsets: Iterable[int], start: int) -> str:

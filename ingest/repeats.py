@@ -17,12 +17,10 @@ from backports import zstd
 from ingest.compression import compression
 from ingest.log import Record, TelemetryLog
 from ingest.native_rows import without_rows
-from ingest.plans import PlannedRecord, is_newer, read_headers
+from ingest.plans import PlannedRecord, RetryWindow, is_newer, read_headers
 from ingest.records import RecordInfo, RequestRows, TenantRows, to_headers
 from shared.errors import Invalid
 
-WINDOW_MS: Final = 5 * 60 * 1_000
-REQUESTS_MAX: Final = 1_000_000
 # Blocks are at most INGEST_BLOCK_BYTES_MAX when raw; no frame may grow beyond this.
 RAW_BYTES_MAX: Final = 1 << 30
 _READ_RECORDS_MAX: Final = 1_000
@@ -32,9 +30,8 @@ _READ_BYTES_MAX: Final = 32 * 1024 * 1024
 class SeenRequests:
     """The requests of one partition within the window before the record that comes next."""
 
-    def __init__(self, window_ms: int = WINDOW_MS, requests_max: int = REQUESTS_MAX) -> None:
-        self._window_ms = window_ms
-        self._requests_max = requests_max
+    def __init__(self, window: RetryWindow) -> None:
+        self.window = window
         # Request, table and part -> time of the record that held it last, oldest first.
         self._seen: dict[int, int] = {}
 
@@ -54,9 +51,20 @@ class SeenRequests:
         except Invalid as refusal:
             return replace(planned, info=None, refusal=refusal)
 
+    def reaches_back_seconds(self) -> float:
+        """How long ago, in the log's time, a repeated request may be and still be recognised."""
+        if not all(self.window):
+            return 0.0
+        if len(self._seen) < self.window.requests_max:
+            return self.window.milliseconds / 1000
+        times = self._seen.values()
+        return (next(reversed(times)) - next(iter(times))) / 1000
+
     async def read_back(self, log: TelemetryLog, topic: str, partition: int, offset: int) -> None:
         """Learn what stands in the log before *offset*, as far as the window reaches."""
         self._seen.clear()
+        if not all(self.window):
+            return
         first, _end = await log.bounds(topic, partition)
         last = await _one(log, topic, partition, max(first, offset - 1))
         if first >= offset or last is None:
@@ -80,7 +88,7 @@ class SeenRequests:
 
     async def _window_start(self, log: TelemetryLog, last: Record, first: int) -> int:
         """An offset at or before the first record of the window that ends with *last*."""
-        since_ms = last.timestamp_ms - self._window_ms
+        since_ms = last.timestamp_ms - self.window.milliseconds
         low, high = first, last.offset
         while low < high:
             middle = (low + high) // 2
@@ -93,7 +101,7 @@ class SeenRequests:
 
     def _note(self, planned: PlannedRecord) -> list[RequestRows]:
         """Which of the record's requests came before; all of them are noted."""
-        if planned.info is None:
+        if planned.info is None or not all(self.window):
             return []
         now_ms = planned.record.timestamp_ms
         repeated = []
@@ -101,7 +109,7 @@ class SeenRequests:
             key = _key(request, planned.info.table)
             # A repeat is noted too: what it repeats may lie before what a successor reads back.
             seen_ms = self._seen.pop(key, None)
-            if seen_ms is not None and seen_ms >= now_ms - self._window_ms:
+            if seen_ms is not None and seen_ms >= now_ms - self.window.milliseconds:
                 repeated.append(request)
             self._seen[key] = now_ms
         self._forget(now_ms)
@@ -110,7 +118,10 @@ class SeenRequests:
     def _forget(self, now_ms: int) -> None:
         while self._seen:
             key, seen_ms = next(iter(self._seen.items()))
-            if len(self._seen) <= self._requests_max and seen_ms >= now_ms - self._window_ms:
+            if (
+                len(self._seen) <= self.window.requests_max
+                and seen_ms >= now_ms - self.window.milliseconds
+            ):
                 return
             del self._seen[key]
 

@@ -1,26 +1,30 @@
 """The writer: from the log into ClickHouse, exactly once (see `partition_writer`).
 
-It waits until ClickHouse is there with all tables, then writes all partitions side by side.
+It waits until ClickHouse is there with all tables, then writes the partitions that it is given, all
+side by side. Several writers share a log in Kafka; each follows what it is assigned.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
 
+from ingest import metrics
 from ingest.backoff import Backoff
-from ingest.conservation import watch_conservation
+from ingest.conservation import watch_log
 from ingest.inserts import ClickHouseInserts, Inserts
-from ingest.log import CountingLog
-from ingest.partition_writer import PartitionWriter
+from ingest.log import Assignment, LostPartition, TelemetryLog
+from ingest.partition_writer import WRITER_GROUP, PartitionWriter
+from ingest.plans import DEFAULT_WINDOW, RetryWindow
 from ingest.ranges import BatchLimits
 from ingest.signals import TOPIC_OF_SIGNAL
 from shared.clickhouse.client import ClickHouse
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.clickhouse.migrate import Migrator, Problem
 from shared.errors import Conflict, TelemetryFlowError, Unavailable
+from shared.faults import crash_point
 from shared.settings import Settings
 
 # Inserts that run at a time: each holds its body in memory here, and its rows in the server.
@@ -32,6 +36,8 @@ TENANT_SECONDS_MAX: Final = 1.0
 TENANT_RETRY_SECONDS: Final = 60.0
 # After a stop, what is under way may be finished; what is not is repeated by the next start.
 DRAIN_SECONDS_MAX: Final = 10.0
+# A partition that goes to another writer: as above, but the other one waits.
+HAND_OVER_SECONDS_MAX: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -40,23 +46,29 @@ FindProblems = Callable[[], Awaitable[Sequence[Problem]]]
 
 
 class Writer:
-    """Writes the partitions of all signals."""
+    """Writes the partitions of all signals that are assigned to this process."""
 
     def __init__(
         self,
-        log: CountingLog,
+        log: TelemetryLog,
         inserts: Inserts,
         *,
         limits: BatchLimits,
         find_problems: FindProblems,
         ensure_tenant: EnsureTenant,
+        window: RetryWindow = DEFAULT_WINDOW,
     ) -> None:
         self._log = log
         self._inserts = inserts
         self._limits = limits
         self._find_problems = find_problems
         self._tenants = Tenants(ensure_tenant)
+        self._window = window
         self._stop = asyncio.Event()
+        self._waits_for: str | None = "waiting for ClickHouse and its tables"
+        self._running: dict[tuple[str, int], _Running] = {}
+        self._insert_slots = asyncio.Semaphore(INSERTS_AT_ONCE_MAX)
+        metrics.RETRY_WINDOW_SECONDS.set_function(self._retry_window_seconds)
 
     async def run(self) -> None:
         """Write until `stop`. Raises Conflict when ClickHouse would store repeats twice (I7)."""
@@ -76,39 +88,114 @@ class Writer:
         """Let `run` finish the plans under way, if that is quick, and return."""
         self._stop.set()
 
+    def ready(self) -> str | None:
+        """None when the writer is at work, else what it waits for."""
+        return self._waits_for or self._log.trouble()
+
+    def _retry_window_seconds(self) -> float:
+        windows = [one.writer.retry_window_seconds for one in self._running.values()]
+        return min(windows, default=0.0)
+
     async def _run(self) -> None:
         await wait_until_ready(self._find_problems)
-        writers = await self._partition_writers()
-        watch = asyncio.create_task(watch_conservation(self._log))
+        self._waits_for = "waiting to be given partitions"
+        assignment = await self._joined()
+        self._waits_for = None
+        watch = asyncio.create_task(watch_log(self._log))
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for writer in writers:
-                    tasks.create_task(writer.run(self._stop))
+            while not self._stop.is_set():
+                await self._follow(assignment)
+                await self._until_something_changes(assignment)
         finally:
             watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
+            await self._retire(tuple(self._running))
+            await asyncio.gather(watch, assignment.close(), return_exceptions=True)
 
-    async def _partition_writers(self) -> list[PartitionWriter]:
-        places = [
-            (topic, partition)
-            for topic in TOPIC_OF_SIGNAL.values()
-            for partition in range(await self._log.partitions(topic))
-        ]
-        bytes_max = min(self._limits.bytes_max, BUFFERED_BYTES_MAX // len(places))
-        limits = replace(self._limits, bytes_max=bytes_max)
-        slots = asyncio.Semaphore(INSERTS_AT_ONCE_MAX)
-        return [
-            PartitionWriter(
-                self._log,
-                topic,
-                partition,
-                self._inserts,
-                limits=limits,
-                ensure_tenants=self._tenants.ensure,
-                insert_slots=slots,
-            )
-            for topic, partition in places
-        ]
+    async def _joined(self) -> Assignment:
+        backoff = Backoff(seconds_max=5.0)
+        while True:
+            try:
+                return await self._log.join(WRITER_GROUP, list(TOPIC_OF_SIGNAL.values()))
+            except Unavailable as error:
+                logger.warning("the writer waits for the log: %s", error)
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _follow(self, assignment: Assignment) -> None:
+        """Have exactly the assigned partitions written."""
+        assigned = assignment.assigned()
+        for topic, partition in sorted(assigned - self._running.keys()):
+            writer = await self._partition_writer(topic, partition, assignment)
+            stop = asyncio.Event()
+            task = asyncio.create_task(writer.run(stop), name=f"{topic}/{partition}")
+            self._running[topic, partition] = _Running(writer, stop, task)
+        lost = self._running.keys() - assigned
+        if lost:
+            await self._retire(tuple(lost))
+            assignment.release(lost)
+
+    async def _retire(self, places: Sequence[tuple[str, int]]) -> None:
+        """End the work on *places*: after the plan under way, if that is quick."""
+        retired = [self._running.pop(place) for place in places]
+        for one in retired:
+            one.stop.set()
+        tasks = [one.task for one in retired]
+        if tasks:
+            await asyncio.wait(tasks, timeout=HAND_OVER_SECONDS_MAX)
+        crash_point("writer.in_revoke")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _until_something_changes(self, assignment: Assignment) -> None:
+        """Returns when the assignment changed, a partition's work ended, or `stop` was called."""
+        changed = asyncio.create_task(assignment.changed())
+        stopped = asyncio.create_task(self._stop.wait())
+        tasks = [one.task for one in self._running.values()]
+        await asyncio.wait((changed, stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if changed.done():
+            changed.result()
+        changed.cancel()
+        for place, one in tuple(self._running.items()):
+            if one.task.done() and not self._stop.is_set():
+                del self._running[place]
+                _raise_unless_lost(place, one.task)
+
+    async def _partition_writer(
+        self, topic: str, partition: int, assignment: Assignment
+    ) -> PartitionWriter:
+        share = BUFFERED_BYTES_MAX // (await self._log.partitions(topic) * len(TOPIC_OF_SIGNAL))
+        return PartitionWriter(
+            self._log,
+            topic,
+            partition,
+            self._inserts,
+            limits=replace(self._limits, bytes_max=min(self._limits.bytes_max, share)),
+            ensure_tenants=self._tenants.ensure,
+            insert_slots=self._insert_slots,
+            window=self._window,
+            holds=lambda: assignment.holds(topic, partition),
+        )
+
+
+@dataclass(slots=True)
+class _Running:
+    """The work on one partition."""
+
+    writer: PartitionWriter
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+
+def _raise_unless_lost(place: tuple[str, int], task: asyncio.Task[None]) -> None:
+    """A partition that went to another writer is no error; work on it may begin anew."""
+    if task.cancelled():
+        return
+    error = task.exception()
+    if isinstance(error, LostPartition):
+        logger.warning("%s/%d: %s", *place, error)
+    elif error is not None:
+        raise error
 
 
 class Tenants:
@@ -182,7 +269,7 @@ def _is_missing(problem: Problem) -> bool:
 
 
 def new_writer(
-    log: CountingLog, clickhouse: ClickHouse, settings: Settings, ensure_tenant: EnsureTenant
+    log: TelemetryLog, clickhouse: ClickHouse, settings: Settings, ensure_tenant: EnsureTenant
 ) -> Writer:
     """The writer as configured."""
     database = settings.clickhouse_database
@@ -197,4 +284,7 @@ def new_writer(
         ),
         find_problems=migrator.problems,
         ensure_tenant=ensure_tenant,
+        window=RetryWindow(
+            settings.log_retry_window_seconds * 1_000, settings.log_retry_requests_max
+        ),
     )

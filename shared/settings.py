@@ -19,7 +19,8 @@ _PREFIXES: Final = (
     "TELEMETRYFLOW_",
     "INGEST_",
     "WRITER_",
-    "LOG_RETENTION_",
+    "LOG_",
+    "KAFKA_",
     "CLICKHOUSE_",
     "TELEMETRY_",
 )
@@ -106,10 +107,62 @@ class Settings:
         least=1 << 24,
         most=1 << 50,
     )
-    kafka_brokers: str = _setting(
-        "", "not served by this release: leave empty for the embedded log"
+    log_retry_window_seconds: int = _setting(
+        300,
+        "a client's retry is recognised for so long; the same for all gateways and writers, 0: off",
+        least=0,
+        most=3_600,
+    )
+    log_retry_requests_max: int = _setting(
+        1_000_000,
+        "requests of one partition that are remembered for that, whichever is less",
+        least=0,
+        most=4_000_000,
     )
 
+    kafka_brokers: str = _setting("", "host:port,…; empty: the embedded log of this machine")
+    kafka_security_protocol: str = _setting(
+        "PLAINTEXT",
+        "how brokers are spoken to",
+        choices=("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    )
+    kafka_sasl_mechanism: str = _setting(
+        "SCRAM-SHA-512",
+        "how SASL proves who this is",
+        choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    )
+    kafka_sasl_username: str = _setting("", "user of SASL")
+    kafka_sasl_password: str = _setting("", "password of SASL", secret=True)
+    kafka_ssl_ca_file: str = _setting(
+        "", "CA (PEM) of the brokers' certificates; default: the system's"
+    )
+    kafka_ssl_cert_file: str = _setting("", "client certificate (PEM), where brokers ask for one")
+    kafka_ssl_key_file: str = _setting("", "private key of the client certificate (PEM)")
+    kafka_topic_prefix: str = _setting(
+        "", "goes before the names of topics and groups, where a cluster is shared"
+    )
+    kafka_partitions: int = _setting(
+        6, "partitions of each signal's topic when it is made", least=1, most=512
+    )
+    kafka_replication_factor: int = _setting(
+        3, "replicas of topics when they are made; 1 is for trials", least=1, most=9
+    )
+    kafka_min_insync_replicas: int = _setting(
+        2, "replicas that must have a record before it is acknowledged", least=1, most=9
+    )
+    kafka_retention_hours: int = _setting(
+        72, "hours that topics keep records when they are made", least=1, most=24 * 365
+    )
+
+    writer_instance_id: str = _setting(
+        "", "static name of this writer in its Kafka group: a quick restart keeps its partitions"
+    )
+    writer_session_timeout_ms: int = _setting(
+        6_000,
+        "milliseconds after which a silent writer's partitions go to others",
+        least=1_000,
+        most=300_000,
+    )
     writer_metrics_port: int = _port(9465, "port of the writer's Prometheus metrics; loopback only")
     writer_batch_rows_max: int = _setting(100_000, "rows per INSERT", least=1, most=10_000_000)
     writer_batch_bytes_max: int = _setting(
@@ -190,10 +243,15 @@ class Settings:
         ]
 
     def _check_together(self) -> None:
-        if self.kafka_brokers:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
             raise Invalid(
-                "KAFKA_BROKERS is set, but this release has only the embedded log: leave it empty"
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs "
+                "KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
             )
+        if self.kafka_min_insync_replicas > self.kafka_replication_factor:
+            raise Invalid("KAFKA_MIN_INSYNC_REPLICAS is more than KAFKA_REPLICATION_FACTOR")
         if bool(self.ingest_tls_cert_file) != bool(self.ingest_tls_key_file):
             raise Invalid("INGEST_TLS_CERT_FILE and INGEST_TLS_KEY_FILE go together: set both")
         if self.ingest_tls_client_ca_file and not self.ingest_tls_cert_file:

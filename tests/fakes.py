@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import time
 
-from ingest.log import Backlog, Committed, Headers, Record, Totals
+from ingest.log import Backlog, Committed, Headers, Record, Totals, WholeLog
 from ingest.plans import GroupKey, PlannedRecord
 from ingest.records import RecordInfo, RequestRows, TenantRows, rows_of, to_headers
 from shared.errors import Invalid, Unavailable
@@ -48,6 +48,7 @@ class MemoryLog:
     def __init__(self, partition_count: int = 1, identity: str = "log-1") -> None:
         self.identity = identity
         self.faults = Faults()
+        self.incarnations: dict[str, str] = {}
         self.records: dict[tuple[str, int], list[Record]] = {}
         self.commits: dict[tuple[str, str, int], Committed] = {}
         self.commit_history: list[tuple[str, str, int, Committed]] = []
@@ -156,6 +157,19 @@ class MemoryLog:
                 records += len(left)
                 rows += sum(rows_of(one.headers) for one in left)
         return Backlog(records, rows, 0, 0.0)
+
+    async def incarnation(self, topic: str) -> str:
+        return self.incarnations.get(topic, "")
+
+    async def epoch_end(self, topic: str, partition: int, epoch: int) -> int | None:
+        later = [one for one in self.records.get((topic, partition), []) if one.epoch > epoch]
+        return later[0].offset if later else self._ends.get((topic, partition), 0)
+
+    async def join(self, group: str, topics: Sequence[str]) -> WholeLog:
+        return WholeLog([(topic, n) for topic in topics for n in range(self._partition_count)])
+
+    def trouble(self) -> str | None:
+        return None
 
     async def close(self) -> None:
         return None

@@ -11,7 +11,8 @@ from typing import Final
 from rich.console import Console
 
 from ingest.app import DIRECTORY_FILE, LOG_FILE, open_log
-from ingest.log import CountingLog
+from ingest.log import CountingLog, TelemetryLog
+from ingest.partition_writer import WRITER_GROUP
 from ingest.signals import TOPIC_OF_SIGNAL
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
@@ -21,7 +22,6 @@ from shared.settings import Settings
 
 BYTES_FREE_WARN: Final = 5 * 1024**3
 BACKLOG_SECONDS_WARN: Final = 60.0
-WRITER_GROUP: Final = "writer"
 
 
 class State(StrEnum):
@@ -73,7 +73,8 @@ async def _all(settings: Settings) -> list[Finding]:
 
 async def _settings(settings: Settings) -> list[Finding]:
     where = "embedded" if settings.is_embedded else settings.clickhouse_host
-    text = f"environment {settings.telemetryflow_env}, ClickHouse {where}, log embedded"
+    log = f"in Kafka at {settings.kafka_brokers}" if settings.kafka_brokers else "embedded"
+    text = f"environment {settings.telemetryflow_env}, ClickHouse {where}, log {log}"
     return [Finding(State.OK, "settings", text)]
 
 
@@ -99,7 +100,7 @@ async def _directory(settings: Settings) -> list[Finding]:
 
 
 async def _log(settings: Settings) -> list[Finding]:
-    if not (settings.data_dir / LOG_FILE).parent.exists():
+    if not settings.kafka_brokers and not (settings.data_dir / LOG_FILE).parent.exists():
         return [Finding(State.WARN, "log", "no log yet: the gateway makes it at its start")]
     log = await open_log(settings)
     try:
@@ -108,13 +109,14 @@ async def _log(settings: Settings) -> list[Finding]:
         await log.close()
 
 
-async def _topic(log: CountingLog, topic: str) -> Finding:
-    """Rows that were acknowledged and are not stored yet, and for how long they wait."""
-    appended = 0
-    for partition in range(await log.partitions(topic)):
-        appended += (await log.totals(topic, partition)).rows
+async def _topic(log: TelemetryLog, topic: str) -> Finding:
+    """What was acknowledged and is not stored yet, and for how long it waits."""
     backlog = await log.backlog(WRITER_GROUP, topic)
-    text = f"{topic}: {appended} rows ever, {backlog.rows} in flight"
+    text = f"{topic}: {backlog.records} records in flight"
+    if isinstance(log, CountingLog):
+        partitions = range(await log.partitions(topic))
+        rows = sum([(await log.totals(topic, number)).rows for number in partitions])
+        text = f"{topic}: {rows} rows ever, {backlog.rows} in flight"
     if backlog.age_seconds > BACKLOG_SECONDS_WARN:
         text += f", the oldest for {backlog.age_seconds:.0f} s: is the writer running?"
         return Finding(State.WARN, "log", text)

@@ -19,7 +19,7 @@ from ingest.embedded_log.layout import OFFSET_MASK, Damaged, pack_headers
 from ingest.embedded_log.limits import Limits
 from ingest.embedded_log.salvage import Loss
 from ingest.embedded_log.store import NewRecord, Read, Store
-from ingest.log import Backlog, Committed, Headers, Record, Totals
+from ingest.log import Backlog, Committed, Headers, Record, Totals, WholeLog
 from ingest.metrics import LOG_APPEND_SECONDS, LOG_DAMAGED_RECORDS
 from ingest.records import rows_of
 from shared.errors import Invalid, TooLarge, Unavailable
@@ -132,6 +132,29 @@ class EmbeddedLog:
     async def partitions(self, topic: str) -> int:
         """See the port; 1 for a topic that does not exist yet."""
         return max(1, await self._in_reader(Store.partitions, topic))
+
+    async def incarnation(self, topic: str) -> str:
+        """See the port: topics of this log come and go with it, and with all that is committed."""
+        return topic
+
+    async def epoch_end(self, topic: str, partition: int, epoch: int) -> int | None:  # noqa: ARG002
+        """See the port: this log has one epoch, since it never uses an offset again."""
+        _first, end = await self.bounds(topic, partition)
+        return end
+
+    async def join(self, group: str, topics: Sequence[str]) -> WholeLog:  # noqa: ARG002
+        """See the port: one writer process writes everything."""
+        return WholeLog(
+            [
+                (topic, partition)
+                for topic in topics
+                for partition in range(await self.partitions(topic))
+            ]
+        )
+
+    def trouble(self) -> str | None:
+        """See the port."""
+        return self._committer.trouble
 
     async def commit(
         self, group: str, topic: str, partition: int, offset: int, metadata: str = ""

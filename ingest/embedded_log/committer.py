@@ -70,6 +70,8 @@ class Committer:
         self._closing = False
         self._damage: Damage | None = None
         self._identity = ""
+        # Why the last append was refused; None once one was made durable again.
+        self.trouble: str | None = None
         self._store: Store | None = None
         self._bytes_since_checkpoint = 0
         self._maintain_at = 0.0
@@ -214,6 +216,8 @@ class Committer:
         return "size"
 
     def _answer(self, batch: Sequence[Operation], results: Sequence[Any]) -> None:
+        if any(operation.bytes for operation in batch):
+            self.trouble = None
         pairs = list(zip(batch, results, strict=True))
 
         def answer() -> None:
@@ -229,7 +233,10 @@ class Committer:
         self._in_loop(answer)
 
     def _refuse(self, batch: Sequence[Operation], reason: str, message: str) -> None:
-        LOG_APPENDS_REFUSED.labels(reason).inc(sum(1 for each in batch if each.bytes))
+        appends = sum(1 for each in batch if each.bytes)
+        LOG_APPENDS_REFUSED.labels(reason).inc(appends)
+        if appends:
+            self.trouble = message
 
         def refuse() -> None:
             for operation in batch:

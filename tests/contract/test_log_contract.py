@@ -1,10 +1,11 @@
-"""What every adapter of the log port must do. A new adapter joins by one entry in ADAPTERS."""
+"""What every adapter of the log port must do: the embedded log, and Kafka on a real broker."""
 
 import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +13,10 @@ from typing import Protocol
 import pytest
 
 from ingest.embedded_log import EmbeddedLog, Limits
+from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.log import Committed, Record, TelemetryLog, Totals
 from shared.errors import Invalid, TooLarge, Unavailable
+from tests.kafka.broker import Broker
 
 TOPIC = "otlp.traces.v1"
 PARTITIONS = 3
@@ -43,12 +46,36 @@ class EmbeddedAdapter:
         )
 
 
-ADAPTERS: dict[str, Callable[[Path], Adapter]] = {"embedded": EmbeddedAdapter}
+class KafkaAdapter:
+    """Topics of its own on a broker that other tests use too."""
+
+    def __init__(self, bootstrap: str) -> None:
+        self.access = KafkaAccess(bootstrap)
+        self.rules = TopicRules(
+            partitions={TOPIC: PARTITIONS},
+            replication_factor=1,
+            min_insync_replicas=1,
+            retention_hours=72,
+            block_bytes_max=8_000_000,
+            production=False,
+            prefix=f"{uuid.uuid4()}.",
+        )
+
+    async def open(self) -> TelemetryLog:
+        return await KafkaLog.open(self.access, self.rules)
+
+    def open_elsewhere(self) -> str:
+        kafka_log = "__import__('ingest.kafka_log').kafka_log"
+        access = f"{kafka_log}.{self.access!r}"
+        return f"{kafka_log}.KafkaLog.open({access}, {kafka_log}.{self.rules!r})"
 
 
-@pytest.fixture(params=sorted(ADAPTERS))
+@pytest.fixture(params=["embedded", "kafka"])
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Adapter:
-    return ADAPTERS[request.param](tmp_path)
+    if request.param == "embedded":
+        return EmbeddedAdapter(tmp_path)
+    broker: Broker = request.getfixturevalue("kafka")
+    return KafkaAdapter(broker.bootstrap)
 
 
 @pytest.fixture
@@ -298,9 +325,9 @@ async def test_several_processes_append_to_one_partition_without_gaps_or_doubles
         assert [values[offset] for offset in offsets] == [f"{name}-{n}" for n in range(80)]
 
 
-async def test_I12_totals_and_backlog_count_what_is_in_flight(log: TelemetryLog) -> None:
-    if not isinstance(log, EmbeddedLog):
-        pytest.skip("this adapter does not keep count")
+async def test_I12_totals_and_backlog_count_what_is_in_flight(tmp_path: Path) -> None:
+    log = await EmbeddedAdapter(tmp_path).open()
+    assert isinstance(log, EmbeddedLog)
 
     def rows(count: int) -> tuple[tuple[str, bytes], ...]:
         return (("n", count.to_bytes(4, "little")),)
@@ -319,3 +346,51 @@ async def test_I12_totals_and_backlog_count_what_is_in_flight(log: TelemetryLog)
     await log.commit("writer", TOPIC, 1, 2)
     done = await log.backlog("writer", TOPIC)
     assert (done.records, done.rows, done.bytes, done.age_seconds) == (0, 0, 0, 0.0)
+    await log.close()
+
+
+async def test_the_backlog_is_what_a_group_has_not_committed(log: TelemetryLog) -> None:
+    assert (await log.backlog("writer", TOPIC)).records == 0
+    await log.append_many(TOPIC, 0, [(b"x", ())] * 3)
+    await log.append(TOPIC, 1, b"y", ())
+    assert (await log.backlog("writer", TOPIC)).records == 4
+    await log.commit("writer", TOPIC, 0, 2)
+    backlog = await log.backlog("writer", TOPIC)
+    assert backlog.records == 2
+    assert 0 <= backlog.age_seconds < 30
+    await log.commit("writer", TOPIC, 0, 3)
+    await log.commit("writer", TOPIC, 1, 1)
+    done = await log.backlog("writer", TOPIC)
+    assert (done.records, done.age_seconds) == (0, 0.0)
+
+
+async def test_a_topic_keeps_its_incarnation_and_records_their_epoch(
+    adapter: Adapter, log: TelemetryLog
+) -> None:
+    await log.append(TOPIC, 0, b"x", ())
+    (record,) = await read_all(log)
+    assert await log.epoch_end(TOPIC, 0, record.epoch) == 1
+    other = await adapter.open()
+    try:
+        assert await other.incarnation(TOPIC) == await log.incarnation(TOPIC)
+    finally:
+        await other.close()
+
+
+async def test_who_joins_alone_is_assigned_everything_and_may_commit(log: TelemetryLog) -> None:
+    assignment = await log.join("writer", [TOPIC])
+    everything = {(TOPIC, number) for number in range(PARTITIONS)}
+    try:
+        async with asyncio.timeout(20):
+            while assignment.assigned() != everything:
+                await assignment.changed()
+        assert all(assignment.holds(*place) for place in everything)
+        await log.commit("writer", TOPIC, 0, 1, "note")
+        assert await log.committed("writer", TOPIC, 0) == Committed(1, "note")
+    finally:
+        await assignment.close()
+
+
+async def test_a_log_that_takes_records_is_in_no_trouble(log: TelemetryLog) -> None:
+    await log.append(TOPIC, 0, b"x", ())
+    assert log.trouble() is None

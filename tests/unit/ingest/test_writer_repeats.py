@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from ingest.dead_letters import dead_letters
-from ingest.plans import read_headers
+from ingest.plans import RetryWindow, read_headers
 from ingest.repeats import SeenRequests
 from tests.fakes import Crash, MemoryLog, block
 from tests.integration.ingest.stored_blocks import logs_request, records_of_requests
@@ -95,10 +95,10 @@ async def test_I09_what_is_read_back_decides_as_what_was_seen(offset: int) -> No
     for number, request_id in enumerate(ids):
         stamp = number * number * 1_000
         log.put(TOPIC, 0, b"", block(request_id=request_id), timestamp_ms=stamp)
-    lasting = SeenRequests(window_ms=1_000_000)
+    lasting = SeenRequests(RetryWindow(1_000_000, 1_000_000))
     planned = [read_headers(record) for record in log.records[TOPIC, 0]]
     decisions = [lasting.without_repeats(one) is None for one in planned]
-    successor = SeenRequests(window_ms=1_000_000)
+    successor = SeenRequests(RetryWindow(1_000_000, 1_000_000))
     await successor.read_back(log, TOPIC, 0, offset)
     assert [successor.without_repeats(one) is None for one in planned[offset:]] == decisions[
         offset:

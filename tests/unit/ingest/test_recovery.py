@@ -1,0 +1,190 @@
+"""A writer on a log that is not what it was, and one that lost its partition."""
+
+import logging
+
+import pytest
+
+from ingest import metrics
+from ingest.log import Record
+from ingest.partition_writer import WRITER_GROUP, PartitionWriter
+from ingest.plans import RetryWindow
+from ingest.signals import INGESTED_TOPIC
+from tests.fakes import Crash, block
+from tests.unit.ingest.test_writer import TOPIC, Rig
+
+FIRST = b"1" * 16
+
+
+def anomalies(reason: str) -> float:
+    return float(metrics.LOG_ANOMALIES.labels(reason)._value.get())
+
+
+def records_lost(reason: str) -> float:
+    return float(metrics.RECORDS_LOST.labels(reason)._value.get())
+
+
+def truncate(rig: Rig, offset: int, *values: bytes) -> None:
+    """A new leader that had got only the records before *offset* takes *values*."""
+    place = (TOPIC, 0)
+    kept = [one for one in rig.log.records[place] if one.offset < offset]
+    epoch = 1 + max(one.epoch for one in rig.log.records[place])
+    for number, value in enumerate(values, start=offset):
+        kept.append(Record(TOPIC, 0, number, 10**12 + number, value, block(), epoch))
+    rig.log.records[place] = kept
+    rig.log._ends[place] = kept[-1].offset + 1
+
+
+async def test_F25_another_leader_alone_is_no_loss() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    await rig.settle()
+    truncate(rig, 2, b"c")
+    before = anomalies("truncated")
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"c"]
+    assert anomalies("truncated") == before
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_D10_a_log_that_lost_its_end_is_reported_and_nothing_new_is_skipped(
+    restarted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    rig.put(b"a", b"b", b"c")
+    await rig.settle()
+    # Records 1 and 2 are gone; others took their offsets, and one more.
+    truncate(rig, 1, b"x", b"y", b"z")
+    before = records_lost("truncated")
+    if restarted:
+        rig.restarted()
+    with caplog.at_level(logging.ERROR):
+        await rig.settle()
+        await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"c", b"x", b"y", b"z"]
+    assert records_lost("truncated") == before + 2
+    assert "lost its acknowledged records from offset 1" in caplog.text
+
+
+async def test_F20_a_log_made_anew_whose_offsets_were_kept_is_read_from_its_beginning() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b", b"c")
+    await rig.settle()
+    place = (TOPIC, 0)
+    rig.log.records[place] = [
+        Record(TOPIC, 0, number, 10**12 + number, b"new%d" % number, block()) for number in range(2)
+    ]
+    rig.log._ends[place] = 2
+    rig.log.incarnations[TOPIC] = "made anew"
+    rig.restarted()
+    before = anomalies("recreated")
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"c", b"new0", b"new1"]
+    assert anomalies("recreated") == before + 1
+
+
+async def test_F19_offsets_that_are_gone_are_reported_and_nothing_is_stored_twice() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    await rig.settle()
+    rig.put(b"c")
+    del rig.log.commits[WRITER_GROUP, TOPIC, 0]
+    rig.restarted()
+    before = anomalies("offsets")
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"c"]
+    assert anomalies("offsets") == before + 1
+
+
+async def test_F19_F20_a_log_made_anew_with_its_offsets_gone_is_read_from_its_beginning() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    await rig.settle()
+    del rig.log.commits[WRITER_GROUP, TOPIC, 0]
+    told = rig.log.records[INGESTED_TOPIC, 0][-1].timestamp_ms
+    place = (TOPIC, 0)
+    rig.log.records[place] = [
+        Record(TOPIC, 0, number, told + 1 + number, b"new%d" % number, block())
+        for number in range(4)
+    ]
+    rig.log._ends[place] = 4
+    rig.restarted()
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"new0", b"new1", b"new2", b"new3"]
+
+
+async def test_F30_unread_records_that_retention_deletes_are_counted() -> None:
+    rig = Rig()
+    rig.put(b"a")
+    await rig.settle()
+    rig.put(b"b", b"c", b"d")
+    rig.log.lose(TOPIC, 0, 0)
+    rig.log.lose(TOPIC, 0, 1)
+    rig.log.lose(TOPIC, 0, 2)
+    before = records_lost("retention")
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"d"]
+    assert records_lost("retention") == before + 2
+
+
+async def test_I10_nothing_is_inserted_while_the_partition_is_not_held() -> None:
+    rig = Rig()
+    rig.put(b"a")
+    held = [False]
+
+    async def sleep(seconds: float) -> None:
+        assert rig.inserts.values() == []
+        held[0] = len(rig.waits) > 5
+        rig.waits.append(seconds)
+
+    rig.writer._holds = lambda: held[0]
+    rig.writer._sleep = sleep
+    await rig.settle()
+    assert rig.inserts.values() == [b"a"]
+    assert len(rig.waits) > 5
+
+
+@pytest.mark.parametrize("window", [RetryWindow(0, 100), RetryWindow(300_000, 0)])
+async def test_a_window_of_nothing_switches_the_recognition_of_repeats_off(
+    window: RetryWindow,
+) -> None:
+    rig = Rig()
+    rig.writer._window = window
+    rig.log.put(TOPIC, 0, b"a", block(request_id=FIRST))
+    rig.log.put(TOPIC, 0, b"again", block(request_id=FIRST))
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"again"]
+    assert rig.writer.retry_window_seconds == 0.0
+
+
+async def test_I05_a_plan_is_repeated_with_the_window_that_it_was_made_with() -> None:
+    rig = Rig()
+    rig.log.put(TOPIC, 0, b"a", block(request_id=FIRST))
+    await rig.settle()
+    rig.log.put(TOPIC, 0, b"again", block(request_id=FIRST))
+    rig.put(b"b")
+    rig.inserts.faults.planned.append(("after", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    off = rig.restarted()
+    off._window = RetryWindow(0, 0)
+    await rig.settle()
+    # Another window would have made other data of the same token, which is dropped as a repeat.
+    assert rig.inserts.values() == [b"a", b"b"]
+    rig.log.put(TOPIC, 0, b"third", block(request_id=FIRST))
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"third"]
+
+
+async def test_the_retry_window_tells_how_far_back_it_reaches() -> None:
+    rig = Rig()
+    rig.writer._window = RetryWindow(60_000, 3)
+    assert isinstance(rig.writer, PartitionWriter)
+    for number in range(2):
+        rig.log.put(TOPIC, 0, b"", block(request_id=bytes([number]) * 16), timestamp_ms=number)
+    await rig.settle()
+    assert rig.writer.retry_window_seconds == 60.0
+    for number in range(2, 9):
+        ident = bytes([number]) * 16
+        rig.log.put(TOPIC, 0, b"", block(request_id=ident), timestamp_ms=number * 1_000)
+    await rig.settle()
+    assert rig.writer.retry_window_seconds == 2.0
