@@ -9,7 +9,6 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from aiokafka.client import AIOKafkaClient
@@ -119,6 +118,7 @@ class Cluster:
         self._client = access.client(request_seconds)
         self._coordinators: dict[str, int] = {}
         self._closed = False
+        self._last_error = ""
 
     async def start(self) -> None:
         """Connect. Raises Unavailable with the reason."""
@@ -206,15 +206,23 @@ class Cluster:
 
         Raises Unavailable after *seconds*, or at once for an error that does not pass by itself.
         """
-        deadline = monotonic() + seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._until_done(operation)
+        except TimeoutError:
+            raise Unavailable(f"Kafka does not answer: {self._last_error}") from None
+
+    async def _until_done(self, operation: Callable[[], Awaitable[_Result]]) -> _Result:
+        self._last_error = "nothing came back"
         while True:
             if self._closed:
                 raise Unavailable("the log is closing")
             try:
                 return await operation()
             except KafkaError as error:
-                if not error.retriable or monotonic() > deadline:
-                    raise Unavailable(explained(error)) from error
+                self._last_error = explained(error)
+                if not error.retriable:
+                    raise Unavailable(self._last_error) from error
                 self._repair(error)
             await asyncio.sleep(RETRY_SECONDS)
 

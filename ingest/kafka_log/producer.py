@@ -16,7 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from aiokafka.errors import DuplicateSequenceNumber, KafkaError
+from aiokafka.errors import (
+    DuplicateSequenceNumber,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -30,7 +35,7 @@ from ingest.kafka_log.cluster import (
 )
 from ingest.log import Headers
 from ingest.metrics import LOG_APPENDS_REFUSED
-from shared.errors import TooLarge, Unavailable
+from shared.errors import TelemetryFlowError, TooLarge, Unavailable
 from shared.faults import crash_point
 
 # A partition whose batch is under way for longer is refused at once: clients hear it early, and
@@ -164,7 +169,7 @@ class PartitionProducer:
             self.trouble = explained(error)
             logger.error("%s/%d refused a batch: %s", *self._place, self.trouble)
             LOG_APPENDS_REFUSED.labels("unavailable").inc(len(appends))
-            _fail(appends, Unavailable(f"{self.trouble}; send the request again"))
+            _fail(appends, _refusal(error))
             return
         except asyncio.CancelledError:
             _fail(appends, Unavailable("the log was closed; whether it has the records is unknown"))
@@ -233,10 +238,16 @@ class PartitionProducer:
         self._queued_bytes = 0
 
 
-def _fail(appends: Sequence[_Append], error: Unavailable) -> None:
+def _fail(appends: Sequence[_Append], error: TelemetryFlowError) -> None:
     for append in appends:
         if not append.offsets.done():
             append.offsets.set_exception(error)
+
+
+def _refusal(error: KafkaError) -> TelemetryFlowError:
+    if isinstance(error, MessageSizeTooLargeError | RecordListTooLargeError):
+        return TooLarge(f"{explained(error)}; max.message.bytes of the topic was lowered")
+    return Unavailable(f"{explained(error)}; send the request again")
 
 
 def _size_bound(value: bytes, headers: Headers) -> int:

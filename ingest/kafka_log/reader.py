@@ -78,9 +78,12 @@ class Reader:
 
     async def bounds(self, place: Place) -> tuple[int, int]:
         """First offset that is retained, and the one that the next record will get."""
-        first = await self._cluster.patiently(lambda: self._offset_at(place, _EARLIEST))
-        end = await self._cluster.patiently(lambda: self._offset_at(place, _LATEST))
-        return first, end
+
+        async def ask() -> tuple[int, int]:
+            first = await self._offset_at(place, _EARLIEST)
+            return first, await self._offset_at(place, _LATEST)
+
+        return await self._cluster.patiently(ask)
 
     async def epoch_end(self, place: Place, epoch: int) -> int | None:
         """Where the records of *epoch* and before end; None when it is not known there."""

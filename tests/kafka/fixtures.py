@@ -88,3 +88,16 @@ def kafka_cluster(kafka_installed: None, tmp_path: Path) -> Iterator[Cluster]:
 def kafka_security(tmp_path_factory: pytest.TempPathFactory) -> Security:
     """Certificates and passwords for `own_broker(security=…)`."""
     return Security.create(tmp_path_factory.mktemp("security"))
+
+
+@pytest.fixture(scope="session")
+def secure_broker(
+    kafka_installed: None, kafka_security: Security, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Broker, Security]]:
+    """A broker with listeners for passwords and certificates, and what its clients need."""
+    broker = Broker(tmp_path_factory.mktemp("secure") / "data", security=kafka_security)
+    try:
+        broker.start()
+        yield broker, kafka_security
+    finally:
+        broker.stop()

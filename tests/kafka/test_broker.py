@@ -1,6 +1,7 @@
 """The brokers that other tests trust: what is killed is dead, what was acknowledged is there."""
 
 import asyncio
+import errno
 import socket
 import ssl
 import subprocess
@@ -12,8 +13,9 @@ from typing import Any, Final
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 
+from tests.integration.shared.embedded_server import wait_until
 from tests.kafka import jars
 from tests.kafka.broker import Broker, Cluster
 from tests.kafka.fixtures import StartBroker
@@ -48,6 +50,12 @@ async def read(bootstrap: str, topic: str, count: int) -> list[bytes]:
         await consumer.stop()
 
 
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
 async def test_what_a_killed_broker_acknowledged_is_there_after_its_restart(
     own_broker: StartBroker,
 ) -> None:
@@ -57,8 +65,7 @@ async def test_what_a_killed_broker_acknowledged_is_there_after_its_restart(
         await produce(producer, topic, RECORDS)
 
     broker.kill()
-    with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", broker.port), timeout=1)
+    assert refuses(broker.port)
     broker.start()
 
     assert await read(broker.bootstrap, topic, len(RECORDS)) == RECORDS
@@ -94,7 +101,7 @@ async def test_topics_of_one_shared_broker_do_not_meet(kafka: Broker) -> None:
 
 async def test_nobody_makes_a_topic_by_asking_for_it(kafka: Broker) -> None:
     async with producing(kafka.bootstrap, request_timeout_ms=1_000) as producer:
-        with pytest.raises(KafkaTimeoutError):
+        with pytest.raises(UnknownTopicOrPartitionError):
             await producer.send("nobody-made-this", b"")
 
 
@@ -180,9 +187,7 @@ def test_a_killed_test_process_takes_its_broker_along(
         port = int(tests.stdout.readline())
         tests.kill()
 
-    with pytest.raises(OSError, match="refused"):
-        for _ in range(100):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    wait_until("the broker ends", lambda: refuses(port))
 
 
 def test_without_java_the_skip_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
