@@ -16,6 +16,7 @@ from typing import Final
 import uvloop
 
 from ingest.admission import MemoryBudget
+from ingest.backoff import Backoff
 from ingest.batcher import Batcher, BlockLimits
 from ingest.compression import compression
 from ingest.directory import Directory, SnapshotFile, keyless_tenant
@@ -38,13 +39,15 @@ from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
 from shared.directory import ensure_default_tenant, load_or_create_pepper
-from shared.errors import TelemetryFlowError
+from shared.errors import TelemetryFlowError, Unavailable
 from shared.observability import set_up_logging
 from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).
 DRAIN_SECONDS: Final = 25.0
 ROLL_UP_SECONDS: Final = 60.0
+# How long a log that is not there is left alone at most before it is tried again.
+LOG_RETRY_SECONDS_MAX: Final = 5.0
 LOG_FILE: Final = "log/log.db"
 DIRECTORY_FILE: Final = "directory.json"
 PEPPER_FILE: Final = "secrets/api-key-pepper"
@@ -64,6 +67,17 @@ async def open_log(settings: Settings) -> TelemetryLog:
     if settings.kafka_brokers:
         return await open_kafka_log(settings)
     return await open_embedded_log(settings)
+
+
+async def _log_when_there(settings: Settings) -> TelemetryLog:
+    """The log, however long it takes until it can be opened: processes start in any order."""
+    backoff = Backoff(seconds_max=LOG_RETRY_SECONDS_MAX)
+    while True:
+        try:
+            return await open_log(settings)
+        except Unavailable as error:
+            logger.warning("waiting for the log: %s", error)
+        await asyncio.sleep(backoff.next_seconds())
 
 
 async def open_kafka_log(settings: Settings) -> KafkaLog:
@@ -101,7 +115,7 @@ async def open_embedded_log(settings: Settings) -> EmbeddedLog:
 
 async def _gateway(settings: Settings, worker: int) -> None:
     async with AsyncExitStack() as stack:
-        log = await open_log(settings)
+        log = await _log_when_there(settings)
         stack.push_async_callback(log.close)
         directory = _directory(settings)
         source = SnapshotFile(settings.data_dir / DIRECTORY_FILE, directory)
@@ -112,7 +126,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
             directory=directory,
             batcher=Batcher(
                 log,
-                lanes=await log.partitions("otlp.traces.v1"),
+                lanes=min([await log.partitions(topic) for topic in TOPIC_OF_SIGNAL.values()]),
                 limits=BlockLimits(
                     bytes_max=settings.ingest_block_bytes_max,
                     rows_max=settings.ingest_block_rows_max,
@@ -122,6 +136,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
             ),
             budget=MemoryBudget(bytes_max=settings.ingest_memory_bytes_max),
             request_seed=_request_seed(settings),
+            retry_window_seconds=settings.log_retry_window_seconds,
         )
         stack.push_async_callback(gateway.close)
         receivers = _receivers(settings, gateway)
@@ -145,7 +160,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
 
 async def _writer(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
-        log = await open_log(settings)
+        log = await _log_when_there(settings)
         stack.push_async_callback(log.close)
         clickhouse = ClickHouse(ClickHouseAddress.of(settings))
         stack.push_async_callback(clickhouse.close)

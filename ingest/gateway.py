@@ -67,6 +67,7 @@ class Gateway:
         batcher: Batcher,
         budget: MemoryBudget,
         request_seed: int,
+        retry_window_seconds: float = 300.0,
         clock_ns: Callable[[], int] = time_ns,
     ) -> None:
         self.budget = budget
@@ -74,7 +75,7 @@ class Gateway:
         self._batcher = batcher
         self._request_seed = request_seed
         self._clock_ns = clock_ns
-        self._recent = RecentRequests()
+        self._recent = RecentRequests(window_seconds=retry_window_seconds)
         self._closing = False
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:

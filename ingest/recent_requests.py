@@ -10,17 +10,18 @@ import asyncio
 from time import monotonic
 from typing import Final
 
-WINDOW_SECONDS: Final = 300.0
-# About 15 MB of memory at most.
+# About 15 MB of memory at most, whatever the writer remembers.
 REQUESTS_MAX: Final = 100_000
 
 
 class RecentRequests:
-    """Remembers requests by identity (16 bytes that include tenant and signal)."""
+    """Remembers requests by identity (16 bytes that include tenant and signal).
 
-    def __init__(
-        self, *, window_seconds: float = WINDOW_SECONDS, requests_max: int = REQUESTS_MAX
-    ) -> None:
+    With a window of nothing each request is made durable as often as it comes, unless the same
+    one is under way.
+    """
+
+    def __init__(self, *, window_seconds: float, requests_max: int = REQUESTS_MAX) -> None:
         self._window_seconds = window_seconds
         self._requests_max = requests_max
         self._pending: dict[bytes, asyncio.Future[bool]] = {}
@@ -43,7 +44,7 @@ class RecentRequests:
     def end(self, identity: bytes, *, durable: bool) -> None:
         """The request is durable, or it is not known to be."""
         self._pending.pop(identity).set_result(durable)
-        if durable:
+        if durable and self._window_seconds:
             now = monotonic()
             self._durable.pop(identity, None)
             self._durable[identity] = now

@@ -77,17 +77,18 @@ async def ensure_topics(cluster: Cluster, rules: TopicRules) -> None:
         await cluster.patiently(lambda: _create(cluster, rules, missing))
         await cluster.patiently(lambda: _wait_for(cluster, missing))
     problems: list[str] = []
-    warnings: list[str] = []
+    unsafe: dict[str, list[str]] = {}
     for topic in topics:
         config = await cluster.patiently(partial(_config, cluster, topic))
         replicas = await cluster.patiently(partial(_replicas, cluster, topic))
         problems += _broken(topic, config, rules)
-        warnings += _unsafe(topic, config, replicas)
+        for why in _unsafe(config, replicas):
+            unsafe.setdefault(why, []).append(topic)
+    warnings = [f"topics {', '.join(names)}: {why}" for why, names in unsafe.items()]
     if rules.production:
         problems += warnings
-    else:
-        for warning in warnings:
-            logger.warning("not safe for production: %s", warning)
+    for warning in warnings:
+        logger.warning("not safe for production: %s", warning)
     if problems:
         raise Conflict("; ".join(problems))
 
@@ -114,19 +115,19 @@ def _broken(topic: str, config: Mapping[str, str], rules: TopicRules) -> list[st
     return problems
 
 
-def _unsafe(topic: str, config: Mapping[str, str], replicas: int) -> list[str]:
-    """How the topic could lose what was acknowledged."""
+def _unsafe(config: Mapping[str, str], replicas: int) -> list[str]:
+    """How a topic could lose what was acknowledged."""
     problems = []
     in_sync = int(config.get("min.insync.replicas", "1"))
     if replicas < 3 or in_sync < 2:
         problems.append(
-            f"topic {topic}: {replicas} replicas, min.insync.replicas={in_sync}: one broker that "
-            "dies can lose acknowledged data; have 3 replicas and min.insync.replicas=2"
+            f"with replicas={replicas} and min.insync.replicas={in_sync}, one broker that dies "
+            "can lose acknowledged data; have 3 replicas and min.insync.replicas=2"
         )
     if config.get("unclean.leader.election.enable") == "true":
         problems.append(
-            f"topic {topic}: unclean.leader.election.enable=true drops acknowledged data when a "
-            "replica that lags is elected: set false"
+            "unclean.leader.election.enable=true drops acknowledged data when a replica that lags "
+            "is elected; set false"
         )
     return problems
 

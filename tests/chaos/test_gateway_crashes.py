@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tests.chaos.load import Ledger, load
+from tests.chaos.kafka_products import kafka_settings
 from tests.e2e.processes import Product, wait_for
 
 PROCESSES: Final = ("ingest", "writer", "clickhouse")
@@ -27,9 +28,14 @@ COPIES_SQL: Final = """
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with Product(tmp_path_factory.mktemp("crashes")) as started:
+@pytest.fixture(scope="module", params=["embedded", "kafka"])
+def product(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Product]:
+    settings = {}
+    if request.param == "kafka":
+        settings = kafka_settings(request.getfixturevalue("kafka"))
+    with Product(tmp_path_factory.mktemp("crashes"), settings) as started:
         yield started
 
 

@@ -61,40 +61,52 @@ def accepts_connections(port: int) -> bool:
 class Product:
     """ClickHouse, gateway and writer of one data folder, on ports of their own.
 
-    A context manager: nothing that it started outlives it.
+    On a log in Kafka there may be more gateways and writers: `ingest-2`, `writer-2` and so on, with
+    data folders of their own. A context manager: nothing that it started outlives it.
     """
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
-        clickhouse, grpc, http, gateway_metrics, writer_metrics = free_ports(5)
-        self.grpc_port = grpc
-        self.http_port = http
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        gateways: int = 1,
+        writers: int = 1,
+        clickhouse_port: int | None = None,
+    ) -> None:
+        """*clickhouse_port* is where clients of ClickHouse go, if not to itself: a proxy."""
+        (clickhouse,) = free_ports(1)
         self._clickhouse_port = clickhouse
         self._output_dir = data_dir / "output"
         self._output_dir.mkdir(parents=True)
         self._settings = {
             "TELEMETRYFLOW_ENV": "test",
             "TELEMETRYFLOW_DATA_DIR": str(data_dir / "data"),
-            "CLICKHOUSE_PORT": str(clickhouse),
-            "INGEST_GRPC_PORT": str(grpc),
-            "INGEST_HTTP_PORT": str(http),
-            "INGEST_METRICS_PORT": str(gateway_metrics),
-            "WRITER_METRICS_PORT": str(writer_metrics),
+            "CLICKHOUSE_PORT": str(clickhouse_port or clickhouse),
             "WRITER_BATCH_WAIT_MS": "100",
+            # The same for all gateways, which otherwise make one each in their data folders.
+            "API_KEY_PEPPER": "a pepper for tests",
             **(settings or {}),
         }
-        self._ready: dict[str, Callable[[], bool]] = {
-            "clickhouse": self._clickhouse_answers,
-            "ingest": lambda: accepts_connections(grpc) and accepts_connections(http),
-            "writer": lambda: accepts_connections(writer_metrics),
+        self._own_settings: dict[str, dict[str, str]] = {
+            "clickhouse": {"CLICKHOUSE_PORT": str(clickhouse)}
         }
+        self._ready: dict[str, Callable[[], bool]] = {"clickhouse": self._clickhouse_answers}
+        self.http_ports: list[int] = []
+        self.grpc_ports: list[int] = []
+        for name in _numbered("ingest", gateways):
+            self._add_gateway(name, data_dir)
+        for name in _numbered("writer", writers):
+            self._add_writer(name, data_dir)
+        self.http_port, self.grpc_port = self.http_ports[0], self.grpc_ports[0]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
         try:
             self.start("clickhouse")
             self._run("migrate")
-            self.start("ingest")
-            self.start("writer")
+            for name in self.names[1:]:
+                self.start(name)
         except BaseException:
             self.close()
             raise
@@ -108,24 +120,33 @@ class Product:
     ) -> None:
         self.close()
 
+    @property
+    def names(self) -> list[str]:
+        """All processes, in the order in which they are started."""
+        return list(self._ready)
+
     def close(self) -> None:
         """Ends every process that still runs, the readers of ClickHouse first."""
-        for name in ("ingest", "writer", "clickhouse"):
+        for name in reversed(self.names):
             process = self._processes.pop(name, None)
             if process is not None:
                 _end(process)
 
     def start(self, name: str, *, crash_at: str = "") -> None:
-        """Starts `clickhouse`, `ingest` or `writer` and waits until it serves.
+        """Starts a process of `names` and waits until it serves.
 
         With *crash_at*, a crash point of `shared.faults`, it may be gone again at once.
         """
-        env = {**_plain_environment(), **self._settings}
+        env = {**_plain_environment(), **self._settings, **self._own_settings[name]}
         if crash_at:
             env[CRASH_VARIABLE] = crash_at
         with (self._output_dir / f"{name}.txt").open("ab") as output:
             process = subprocess.Popen(
-                [*COMMAND, name], cwd=ROOT, env=env, stdout=output, stderr=output
+                [*COMMAND, name.partition("-")[0]],
+                cwd=ROOT,
+                env=env,
+                stdout=output,
+                stderr=output,
             )
         self._processes[name] = process
         ready = self._ready[name]
@@ -134,6 +155,18 @@ class Product:
         )
         if process.returncode is not None and not (crash_at and process.returncode == -9):
             raise AssertionError(f"{name} ended: {self.output_of(name)}")
+
+    def pid(self, name: str) -> int:
+        """Id of a process that was started."""
+        return self._processes[name].pid
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: connections stay open and nothing happens."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Lets a paused process go on."""
+        self._processes[name].send_signal(signal.SIGCONT)
 
     def kill(self, name: str) -> None:
         """Ends a process as a power cut would."""
@@ -182,6 +215,26 @@ class Product:
             raise AssertionError(f"{error}: {len(rows)} came\n{outputs}") from None
         return rows
 
+    def _add_gateway(self, name: str, data_dir: Path) -> None:
+        grpc, http, metrics = free_ports(3)
+        self.grpc_ports.append(grpc)
+        self.http_ports.append(http)
+        self._own_settings[name] = {
+            "INGEST_GRPC_PORT": str(grpc),
+            "INGEST_HTTP_PORT": str(http),
+            "INGEST_METRICS_PORT": str(metrics),
+            **_data_dir(name, "ingest", data_dir),
+        }
+        self._ready[name] = lambda: accepts_connections(grpc) and accepts_connections(http)
+
+    def _add_writer(self, name: str, data_dir: Path) -> None:
+        (metrics,) = free_ports(1)
+        self._own_settings[name] = {
+            "WRITER_METRICS_PORT": str(metrics),
+            **_data_dir(name, "writer", data_dir),
+        }
+        self._ready[name] = lambda: accepts_connections(metrics)
+
     def _run(self, command: str) -> None:
         done = subprocess.run(
             [*COMMAND, command],
@@ -212,6 +265,15 @@ class Product:
         return content
 
 
+def _numbered(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}-{number}" for number in range(2, count + 1))]
+
+
+def _data_dir(name: str, first: str, data_dir: Path) -> dict[str, str]:
+    """A folder of its own for all but the first of a kind, as on a machine of its own."""
+    return {} if name == first else {"TELEMETRYFLOW_DATA_DIR": str(data_dir / name)}
+
+
 def _plain_environment() -> dict[str, str]:
     """The environment without settings of the person who runs the tests."""
     names = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -221,6 +283,7 @@ def _plain_environment() -> dict[str, str]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
+        process.send_signal(signal.SIGCONT)
     try:
         process.wait(STOP_SECONDS_MAX)
     except subprocess.TimeoutExpired:
