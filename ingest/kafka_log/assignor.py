@@ -15,35 +15,46 @@ def assign(
 ) -> dict[str, frozenset[Place]]:
     """What each member writes in this round, given what each holds now.
 
-    *members* maps the id of each member to the partitions that it holds. A partition that is still
-    held by a member is never given to another.
+    *members* maps the id of each member to the partitions that it holds. Every topic is spread
+    evenly, since one topic may have all the load. A partition that a member still holds is never
+    given to another.
     """
-    wanted = _shares(members, sorted(places))
+    topics: dict[str, list[Place]] = {}
+    for place in sorted(places):
+        topics.setdefault(place[0], []).append(place)
+    given: dict[str, set[Place]] = {member: set() for member in members}
+    turn = 0
+    for of_topic in topics.values():
+        sizes = _sizes(sorted(members), len(of_topic), turn)
+        turn += len(of_topic) % len(members)
+        for member, share in _shares(members, of_topic, sizes).items():
+            given[member] |= share
     holder = {place: member for member, held in members.items() for place in held}
     return {
         member: frozenset(place for place in share if holder.get(place, member) == member)
-        for member, share in wanted.items()
+        for member, share in given.items()
+    }
+
+
+def _sizes(members: list[str], places: int, turn: int) -> dict[str, int]:
+    """How many of a topic's places each member gets; who gets one more goes by turns."""
+    least, extra = divmod(places, len(members))
+    return {
+        member: least + ((number - turn) % len(members) < extra)
+        for number, member in enumerate(members)
     }
 
 
 def _shares(
-    members: Mapping[str, frozenset[Place]], places: list[Place]
-) -> dict[str, frozenset[Place]]:
-    """The even shares that the group is heading for."""
-    least, extra = divmod(len(places), len(members))
-    known = set(places)
-    shares: dict[str, list[Place]] = {}
-    given: set[Place] = set()
-    # Those who hold most keep the larger shares: fewer moves.
-    for member in sorted(members, key=lambda one: (-len(members[one] & known), one)):
-        size = least + (1 if extra > 0 else 0)
-        kept = sorted(members[member] & known - given)[:size]
-        if len(kept) > least:
-            extra -= 1
-        shares[member] = kept
-        given.update(kept)
-    free = [place for place in places if place not in given]
-    while free:
-        poorest = min(shares, key=lambda one: (len(shares[one]), one))
-        shares[poorest].append(free.pop(0))
-    return {member: frozenset(share) for member, share in shares.items()}
+    members: Mapping[str, frozenset[Place]], places: list[Place], sizes: Mapping[str, int]
+) -> dict[str, set[Place]]:
+    """The shares of one topic: what is held is kept, up to the size of the share."""
+    shares: dict[str, set[Place]] = {}
+    free = set(places)
+    for member, size in sizes.items():
+        shares[member] = set(sorted(members[member] & free)[:size])
+        free -= shares[member]
+    for place in sorted(free):
+        poorest = min(sizes, key=lambda one: (len(shares[one]) - sizes[one], one))
+        shares[poorest].add(place)
+    return shares

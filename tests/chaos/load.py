@@ -6,9 +6,10 @@ What was acknowledged is remembered, so that it can be looked for afterwards.
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
@@ -19,6 +20,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 CLIENTS: Final = 4
 RECORDS_A_REQUEST: Final = 3
 RETRY_SECONDS: Final = 0.05
+# Then it goes on at the next port.
+REQUESTS_PER_CONNECTION: Final = 10
 ANSWER_SECONDS_MAX: Final = 10
 LOAD_SECONDS_MAX: Final = 90
 RETRYABLE: Final = (429, 502, 503, 504)
@@ -67,10 +70,15 @@ def request_of(bodies: list[str], now_ns: int) -> bytes:
 
 
 class Client:
-    """One client: one request at a time, until *stopping* is set."""
+    """One client: one request at a time, until *stopping* is set.
 
-    def __init__(self, port: int, name: str, ledger: Ledger, stopping: threading.Event) -> None:
-        self._port = port
+    It goes from one of the *ports* to the next; what went wrong is sent again there.
+    """
+
+    def __init__(
+        self, ports: Sequence[int], name: str, ledger: Ledger, stopping: threading.Event
+    ) -> None:
+        self._ports = cycle(ports)
         self._name = name
         self._ledger = ledger
         self._stopping = stopping
@@ -88,6 +96,8 @@ class Client:
                 self._ledger.note_retry()
                 time.sleep(RETRY_SECONDS)
             number += 1
+            if number % REQUESTS_PER_CONNECTION == 0:
+                self._disconnect()
         self._disconnect()
 
     def _is_settled(self, request: bytes, bodies: list[str]) -> bool:
@@ -101,6 +111,7 @@ class Client:
             self._ledger.note_unsure(bodies)
             return False
         if status in RETRYABLE:
+            self._disconnect()
             return False
         rejected = (
             ExportLogsServiceResponse.FromString(content).partial_success.rejected_log_records
@@ -116,7 +127,7 @@ class Client:
     def _post(self, request: bytes) -> tuple[int, bytes]:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=ANSWER_SECONDS_MAX
+                "127.0.0.1", next(self._ports), timeout=ANSWER_SECONDS_MAX
             )
         headers = {"Content-Type": "application/x-protobuf"}
         self._connection.request("POST", "/v1/logs", request, headers)
@@ -130,14 +141,18 @@ class Client:
 
 
 @contextmanager
-def load(port: int, run: str) -> Iterator[Ledger]:
-    """Load on the HTTP port within the block; at its end every request has its answer.
+def load(port: int, run: str, *more_ports: int) -> Iterator[Ledger]:
+    """Load on the HTTP ports within the block; at its end every request has its answer.
 
     The bodies of log records begin with *run*.
     """
     ledger = Ledger()
     stopping = threading.Event()
-    clients = [Client(port, f"{run}/{number}", ledger, stopping) for number in range(CLIENTS)]
+    ports = (port, *more_ports)
+    clients = [
+        Client(ports[number % len(ports) :] + ports, f"{run}/{number}", ledger, stopping)
+        for number in range(CLIENTS)
+    ]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()

@@ -9,8 +9,8 @@ from typing import Final
 
 import pytest
 
-from tests.chaos.load import Ledger, load
 from tests.chaos.kafka_products import kafka_settings
+from tests.chaos.load import Ledger, load
 from tests.e2e.processes import Product, wait_for
 
 PROCESSES: Final = ("ingest", "writer", "clickhouse")

@@ -2,25 +2,27 @@
 
 import asyncio
 import contextlib
+import threading
 from types import TracebackType
 from typing import Final, Self
 
 PIECE_BYTES: Final = 65_536
+HELD_SECONDS: Final = 0.02
 
 
 class LossyProxy:
     """Forwards 127.0.0.1:`port` to *target_port*.
 
     While `losing` is set, requests arrive and each answer cuts its connection instead of coming
-    back. While `open` is cleared nothing is carried at all.
+    back. Between `hold` and `release` nothing is carried at all. Any thread may tell it so.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
         self.losing = False
         self.lost = 0
-        self.open = asyncio.Event()
-        self.open.set()
+        self._open = threading.Event()
+        self._open.set()
         self._target_port = target_port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,6 +42,14 @@ class LossyProxy:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hold(self) -> None:
+        """Carry nothing until `release`; connections stay open."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Carry what was held, and what comes."""
+        self._open.set()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -72,7 +82,8 @@ class LossyProxy:
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
     ) -> None:
         while piece := await source.read(PIECE_BYTES):
-            await self.open.wait()
+            while not self._open.is_set():
+                await asyncio.sleep(HELD_SECONDS)
             if answers and self.losing:
                 self.lost += 1
                 return
