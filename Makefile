@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard ingest/codec/*.pyx ingest/codec/*.pxd)
 FUZZ_SECONDS ?= 15
+SEEDS ?= 100
+ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test format lint bench fuzz wheel lock clean doctor
+.PHONY: help run test format lint bench fuzz chaos wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +34,10 @@ bench: $(VENV)/.dev $(VENV)/.built ## micro benchmarks: CPU seconds per million 
 fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+chaos: $(VENV)/.dev $(VENV)/.built ## the long chaos campaign on Kafka, SEEDS x ITEMS; writes docs/chaos/kafka.md
+	$(BIN)/python -m tests.chaos.campaign --seeds $(SEEDS) --items $(ITEMS) --log kafka \
+		--folder $$(mktemp -d) --report docs/chaos/kafka.md
 
 wheel: $(VENV)/.dev ## a wheel with the compiled codec in dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

@@ -1,12 +1,10 @@
 """Several gateways and writers on Kafka: what is killed, frozen, cut off or moved under load loses
 nothing, and nothing is stored twice."""
 
-import asyncio
 import http.client
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Final
@@ -24,7 +22,7 @@ from tests.chaos.test_gateway_crashes import (
 from tests.e2e.processes import Product, wait_for
 from tests.kafka.broker import Broker, Cluster, free_ports
 from tests.kafka.fixtures import StartBroker
-from tests.kafka.proxy import LossyProxy
+from tests.kafka.proxy import LossyProxy, running
 
 # I13: after the last fault everything flows again within so long, without anybody's help.
 RECOVERY_SECONDS_MAX: Final = 30
@@ -68,26 +66,6 @@ def wait_until_stored(product: Product, ledger: Ledger, run: str, seconds_max: f
     """Returns when what is acknowledged now is stored."""
     target = len(ledger.acknowledged)
     wait_for(f"{target} stored", lambda: stored(product, run) >= target, seconds_max)
-
-
-@contextmanager
-def running(proxy: LossyProxy) -> Iterator[None]:
-    """*proxy* at work in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def call(work: Callable[[], object]) -> None:
-        asyncio.run_coroutine_threadsafe(work(), loop).result(10)  # type: ignore[arg-type]
-
-    try:
-        call(proxy.__aenter__)
-        yield
-        call(lambda: proxy.__aexit__(None, None, None))
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
 
 
 def test_F16_writers_come_and_go_under_load(product: Product) -> None:

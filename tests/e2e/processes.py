@@ -73,10 +73,12 @@ class Product:
         gateways: int = 1,
         writers: int = 1,
         clickhouse_port: int | None = None,
+        own_clickhouse_port: int | None = None,
     ) -> None:
-        """*clickhouse_port* is where clients of ClickHouse go, if not to itself: a proxy."""
-        (clickhouse,) = free_ports(1)
+        """*clickhouse_port* is where its clients go: a proxy in front of *own_clickhouse_port*."""
+        clickhouse = own_clickhouse_port or free_ports(1)[0]
         self._clickhouse_port = clickhouse
+        self._data_dir = data_dir
         self._output_dir = data_dir / "output"
         self._output_dir.mkdir(parents=True)
         self._settings = {
@@ -104,7 +106,7 @@ class Product:
     def __enter__(self) -> Self:
         try:
             self.start("clickhouse")
-            self._run("migrate")
+            self.command("migrate")
             for name in self.names[1:]:
                 self.start(name)
         except BaseException:
@@ -235,9 +237,10 @@ class Product:
         }
         self._ready[name] = lambda: accepts_connections(metrics)
 
-    def _run(self, command: str) -> None:
+    def command(self, *arguments: str) -> str:
+        """Runs a command of the product to its end; what it printed."""
         done = subprocess.run(
-            [*COMMAND, command],
+            [*COMMAND, *arguments],
             cwd=ROOT,
             env={**_plain_environment(), **self._settings},
             capture_output=True,
@@ -246,7 +249,17 @@ class Product:
             check=False,
         )
         if done.returncode:
-            raise AssertionError(f"{command} failed: {done.stdout}{done.stderr}")
+            raise AssertionError(f"{arguments} failed: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def share_directory(self) -> None:
+        """Gives every gateway the tenants and keys of the first; before they start."""
+        source = Path(self._settings["TELEMETRYFLOW_DATA_DIR"]) / "directory.json"
+        for name in self.names:
+            if name.startswith("ingest-"):
+                target = self._data_dir / name / source.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(source.read_bytes())
 
     def _clickhouse_answers(self) -> bool:
         try:

@@ -1,8 +1,9 @@
-"""A TCP proxy in front of a broker that loses answers, or hangs."""
+"""A TCP proxy in front of a broker or ClickHouse that loses answers, cuts requests, or hangs."""
 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,13 +15,17 @@ class LossyProxy:
     """Forwards 127.0.0.1:`port` to *target_port*.
 
     While `losing` is set, requests arrive and each answer cuts its connection instead of coming
-    back. Between `hold` and `release` nothing is carried at all. Any thread may tell it so.
+    back. While `refusal` is set, INSERTs get it as their answer and do not arrive. `cut_after` is
+    for the next INSERT: so many bytes of it arrive. Between `hold` and `release` nothing is carried
+    at all. Any thread may tell it so.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
         self.losing = False
         self.lost = 0
+        self.refusal: bytes | None = None
+        self.cut_after: int | None = None
         self._open = threading.Event()
         self._open.set()
         self._target_port = target_port
@@ -61,8 +66,8 @@ class LossyProxy:
             broker, to_broker = await asyncio.open_connection("127.0.0.1", self._target_port)
             writers.append(to_broker)
             ways = [
-                asyncio.create_task(self._carry(client, to_broker, answers=False)),
-                asyncio.create_task(self._carry(broker, to_client, answers=True)),
+                asyncio.create_task(self._requests(client, to_broker, to_client)),
+                asyncio.create_task(self._answers(broker, to_client)),
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -78,14 +83,59 @@ class LossyProxy:
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
 
-    async def _carry(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
+    async def _requests(
+        self,
+        client: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+        to_client: asyncio.StreamWriter,
     ) -> None:
-        while piece := await source.read(PIECE_BYTES):
-            while not self._open.is_set():
-                await asyncio.sleep(HELD_SECONDS)
-            if answers and self.losing:
+        left: int | None = None
+        while piece := await client.read(PIECE_BYTES):
+            await self._released()
+            if piece.startswith(b"POST") and b"insert_deduplication_token" in piece:
+                if self.refusal is not None:
+                    to_client.write(self.refusal)
+                    await to_client.drain()
+                    return
+                left, self.cut_after = self.cut_after, None
+            if left is not None:
+                piece, left = piece[:left], left - len(piece)
+            to_server.write(piece)
+            await to_server.drain()
+            if left is not None and left <= 0:
+                return
+
+    async def _answers(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        while piece := await server.read(PIECE_BYTES):
+            await self._released()
+            if self.losing:
                 self.lost += 1
                 return
-            sink.write(piece)
-            await sink.drain()
+            to_client.write(piece)
+            await to_client.drain()
+
+    async def _released(self) -> None:
+        while not self._open.is_set():
+            await asyncio.sleep(HELD_SECONDS)
+
+
+@contextlib.contextmanager
+def running(*proxies: LossyProxy) -> Iterator[None]:
+    """*proxies* at work in a thread of their own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def call(work: Coroutine[None, None, object]) -> None:
+        asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    try:
+        for proxy in proxies:
+            call(proxy.__aenter__())
+        yield
+        for proxy in proxies:
+            call(proxy.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

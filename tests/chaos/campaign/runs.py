@@ -1,0 +1,206 @@
+"""One product under fire, seed after seed, and the verdict on each."""
+
+import re
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.chaos.campaign.bodies import ID_ATTRIBUTE, TENANT_ATTRIBUTE
+from tests.chaos.campaign.clients import Clients, Sender
+from tests.chaos.campaign.nemesis import Nemesis
+from tests.chaos.kafka_products import SESSION_SECONDS, kafka_settings
+from tests.e2e.processes import Product, free_ports
+from tests.kafka.broker import Broker
+from tests.kafka.broker import free_ports as broker_ports
+from tests.kafka.proxy import LossyProxy, running
+
+# Clients spread their items over so long, while the faults run.
+LOAD_SECONDS: Final = 6.0
+RUN_SECONDS_MAX: Final = 150.0
+# I13: from the last fault on.
+RECOVERY_SECONDS_MAX: Final = 30.0
+STORED_SECONDS_MAX: Final = 60.0
+TENANTS: Final = ("acme", "globex")
+TABLES: Final = {
+    "traces": ("tf_traces", "SpanAttributes", "ServiceName"),
+    "logs": ("tf_logs", "LogAttributes", "ServiceName"),
+    "metrics": ("tf_metrics_gauge", "Attributes", "ServiceName"),
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What ClickHouse holds of one signal of a run."""
+
+    rows: int
+    distinct: int
+    highest: int
+    of_wrong_tenant: int
+
+
+@dataclass
+class Result:
+    """The outcome of one seed."""
+
+    seed: int
+    items: int
+    faults: list[str] = field(default_factory=list)
+    requests: int = 0
+    retries: int = 0
+    acked: int = 0
+    stored: int = 0
+    lost: int = 0
+    twice: int = 0
+    of_wrong_tenant: int = 0
+    refusals: list[str] = field(default_factory=list)
+    recovery_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or doubled, and everything came back by itself in time."""
+        return (
+            self.acked == self.items == self.stored
+            and not (self.lost or self.twice or self.of_wrong_tenant or self.refusals)
+            and self.recovery_seconds <= RECOVERY_SECONDS_MAX
+        )
+
+    def line(self) -> str:
+        """For people, while it runs."""
+        return (
+            f"seed {self.seed}: {'ok' if self.good else 'FAILED'} acked {self.acked} "
+            f"stored {self.stored} lost {self.lost} twice {self.twice} retries {self.retries} "
+            f"recovery {self.recovery_seconds:.1f} s in {self.seconds:.0f} s: "
+            f"{'; '.join(self.faults)} {' '.join(self.refusals[:2])}"
+        )
+
+
+class Campaign:
+    """The product with all its proxies; a context manager."""
+
+    def __init__(self, folder: Path, *, log: str) -> None:
+        self._folder = folder
+        self._log = log
+        self._stack = ExitStack()
+        self._broker: Broker | None = None
+        self._kafka: LossyProxy | None = None
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def run(self, seed: int, items: int) -> Result:
+        """Send, break, wait, and count."""
+        started = time.monotonic()
+        name = f"run-{seed}"
+        clients = Clients(
+            name,
+            items,
+            self._senders,
+            http_ports=self._product.http_ports,
+            grpc_ports=self._product.grpc_ports,
+            seconds=LOAD_SECONDS,
+            seconds_max=RUN_SECONDS_MAX,
+            seed=seed,
+        )
+        nemesis = Nemesis(
+            self._product,
+            self._clickhouse,
+            seed=seed,
+            session_seconds=SESSION_SECONDS,
+            broker=self._broker,
+            kafka=self._kafka,
+        )
+        clients.start()
+        try:
+            nemesis.run()
+        finally:
+            clients.join()
+        tally = clients.tally
+        stored = self._settled(name, tally.acked)
+        quiet_at = time.monotonic()
+        result = Result(seed, items, nemesis.faults, tally.requests, tally.retries)
+        result.acked = tally.acked_items
+        result.refusals = tally.refusals
+        result.stored = sum(one.rows for one in stored.values())
+        result.twice = sum(one.rows - one.distinct for one in stored.values())
+        result.lost = sum(
+            max(tally.acked[signal] - one.distinct, 0) for signal, one in stored.items()
+        )
+        result.of_wrong_tenant = sum(one.of_wrong_tenant for one in stored.values())
+        for signal, one in stored.items():
+            if one.highest >= tally.sent[signal]:
+                result.refusals.append(f"{signal}: stored what was never sent")
+        result.recovery_seconds = quiet_at - max(nemesis.last_fault_at, started + LOAD_SECONDS)
+        result.seconds = quiet_at - started
+        return result
+
+    def _settled(self, run: str, acked: dict[str, int]) -> dict[str, Stored]:
+        """What is stored, once that is everything or nothing more comes."""
+        deadline = time.monotonic() + STORED_SECONDS_MAX
+        while True:
+            stored = {signal: self._stored(run, signal) for signal in TABLES}
+            complete = all(one.rows >= acked[signal] for signal, one in stored.items())
+            if complete or time.monotonic() > deadline:
+                return stored
+            time.sleep(0.2)
+
+    def _stored(self, run: str, signal: str) -> Stored:
+        table, attributes, service = TABLES[signal]
+        sql = f"""
+            SELECT count() AS rows, uniqExact(id) AS distinct, max(id) AS highest,
+                countIf(TenantId != ResourceAttributes['{TENANT_ATTRIBUTE}']) AS wrong
+            FROM (SELECT *, toInt64OrZero({attributes}['{ID_ATTRIBUTE}']) AS id FROM {table}
+                  WHERE {service} = {{run:String}})
+        """
+        (row,) = self._product.rows(sql, run=run)
+        return Stored(
+            int(row["rows"]), int(row["distinct"]), int(row["highest"]), int(row["wrong"])
+        )
+
+    def _start(self, stack: ExitStack) -> None:
+        clickhouse_port, behind = free_ports(2)
+        self._clickhouse = LossyProxy(clickhouse_port, behind)
+        proxies = [self._clickhouse]
+        settings: dict[str, str] = {}
+        if self._log == "kafka":
+            (port,) = broker_ports(1)
+            self._broker = Broker(self._folder / "kafka", advertised_port=port)
+            stack.callback(self._broker.kill)
+            self._broker.start()
+            self._kafka = LossyProxy(port, self._broker.port)
+            proxies.append(self._kafka)
+            settings = kafka_settings(self._broker)
+        stack.enter_context(running(*proxies))
+        several = self._log == "kafka"
+        self._product = Product(
+            self._folder / "product",
+            settings,
+            gateways=2 if several else 1,
+            writers=3 if several else 1,
+            clickhouse_port=clickhouse_port,
+            own_clickhouse_port=behind,
+        )
+        self._senders = [Sender("default", {}), *(self._with_key(tenant) for tenant in TENANTS)]
+        self._product.share_directory()
+        stack.enter_context(self._product)
+        if several:
+            self._product.stop("writer-3")
+
+    def _with_key(self, tenant: str) -> Sender:
+        printed = self._product.command("key", "create", "--tenant", tenant)
+        identity, secret = re.findall(r"tf[ks]_[0-9a-f]+", printed)[:2]
+        return Sender(tenant, {"Authorization": f"Bearer {identity}:{secret}"})
