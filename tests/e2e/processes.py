@@ -81,7 +81,7 @@ class Product:
         self._data_dir = data_dir
         self._output_dir = data_dir / "output"
         self._output_dir.mkdir(parents=True)
-        self._settings = {
+        self.settings = {
             "TELEMETRYFLOW_ENV": "test",
             "TELEMETRYFLOW_DATA_DIR": str(data_dir / "data"),
             "CLICKHOUSE_PORT": str(clickhouse_port or clickhouse),
@@ -139,7 +139,7 @@ class Product:
 
         With *crash_at*, a crash point of `shared.faults`, it may be gone again at once.
         """
-        env = {**_plain_environment(), **self._settings, **self._own_settings[name]}
+        env = {**_plain_environment(), **self.settings, **self._own_settings[name]}
         if crash_at:
             env[CRASH_VARIABLE] = crash_at
         with (self._output_dir / f"{name}.txt").open("ab") as output:
@@ -242,7 +242,7 @@ class Product:
         done = subprocess.run(
             [*COMMAND, *arguments],
             cwd=ROOT,
-            env={**_plain_environment(), **self._settings},
+            env={**_plain_environment(), **self.settings},
             capture_output=True,
             text=True,
             timeout=START_SECONDS_MAX,
@@ -254,7 +254,7 @@ class Product:
 
     def share_directory(self) -> None:
         """Gives every gateway the tenants and keys of the first; before they start."""
-        source = Path(self._settings["TELEMETRYFLOW_DATA_DIR"]) / "directory.json"
+        source = Path(self.settings["TELEMETRYFLOW_DATA_DIR"]) / "directory.json"
         for name in self.names:
             if name.startswith("ingest-"):
                 target = self._data_dir / name / source.name
