@@ -11,7 +11,10 @@ from shared.clickhouse.client import ClickHouse
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Invalid, Unavailable
 
+# ClickHouse ends an INSERT by then: whatever became of its connection, it has no effect later.
+INSERT_SECONDS_MAX: Final = 100
 _SETTINGS: Final = {
+    "max_execution_time": str(INSERT_SECONDS_MAX),
     # Asynchronous inserts lose data with tokens: a token then covers more than its own rows.
     "async_insert": "0",
     "insert_deduplicate": "1",

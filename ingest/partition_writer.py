@@ -18,7 +18,7 @@ from ingest import metrics
 from ingest.backoff import Backoff
 from ingest.dead_letters import DeadLetterLimits, bury
 from ingest.ingested import append_ingested
-from ingest.inserts import Inserts
+from ingest.inserts import INSERT_SECONDS_MAX, Inserts
 from ingest.log import Record, TelemetryLog
 from ingest.plans import (
     DEFAULT_WINDOW,
@@ -112,6 +112,8 @@ class PartitionWriter:
         self._seen = SeenRequests(window)
         self._position: _Position | None = None
         self._look_back_at = 0.0
+        # Until then an INSERT whose outcome nobody knows may still take effect.
+        self._in_doubt_until = 0.0
 
     @property
     def retry_window_seconds(self) -> float:
@@ -164,6 +166,8 @@ class PartitionWriter:
                 raise NewerRelease(f"{self._topic}/{self._partition}: {error}") from error
             position = _Position(committed.offset, progress, last, plan)
             await self._go_back_to_the_known(position)
+        if position.plan is not None:
+            self._in_doubt_until = monotonic() + INSERT_SECONDS_MAX
         position.incarnation = await self._log.incarnation(self._topic)
         self._seen = SeenRequests(position.plan.window if position.plan else self._window)
         await self._seen.read_back(self._log, self._topic, self._partition, position.offset)
@@ -228,6 +232,8 @@ class PartitionWriter:
                 if refused is None:
                     plan = plan.cut_at(group.key, bounds[1:])
                     continue
+                if await self._waited_out_doubt():
+                    continue
                 if len(part) == 1 and not self._dead_letter_limits.allows_another():
                     await self._pause("dead_letters", _too_many(refused))
                     continue
@@ -250,7 +256,11 @@ class PartitionWriter:
                 while not self._holds():
                     await self._sleep(LEASE_SECONDS)
                 crash_point("writer.before_insert")
-                await self._inserts.insert(key, part, token)
+                try:
+                    await self._inserts.insert(key, part, token)
+                except Unavailable:
+                    self._in_doubt_until = monotonic() + INSERT_SECONDS_MAX
+                    raise
 
         try:
             await self._patiently(insert)
@@ -258,6 +268,23 @@ class PartitionWriter:
             return refusal
         self._dead_letter_limits.stored(len(part))
         return None
+
+    async def _waited_out_doubt(self) -> bool:
+        """Whether it had to be waited until an earlier INSERT of the range is over.
+
+        A range that is cut while it may still be stored whole could be stored twice. Once that is
+        over, the whole is tried again: its token says whether it was stored.
+        """
+        left = self._in_doubt_until - monotonic()
+        if left <= 0:
+            return False
+        logger.warning(
+            "%s/%d: an INSERT that was refused may be under way still; it is tried again in %.0f s",
+            *(self._topic, self._partition, left),
+        )
+        self._in_doubt_until = 0.0
+        await self._sleep(left)
+        return True
 
     async def _bury(self, one: PlannedRecord, refusal: Invalid) -> None:
         record, table = one.record, one.info.table if one.info else ""

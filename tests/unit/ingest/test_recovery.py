@@ -5,10 +5,12 @@ import logging
 import pytest
 
 from ingest import metrics
+from ingest.inserts import INSERT_SECONDS_MAX
 from ingest.log import Record
 from ingest.partition_writer import WRITER_GROUP, PartitionWriter
 from ingest.plans import RetryWindow
 from ingest.signals import INGESTED_TOPIC
+from shared.errors import Invalid, Unavailable
 from tests.fakes import Crash, block
 from tests.unit.ingest.test_writer import TOPIC, Rig
 
@@ -188,3 +190,32 @@ async def test_the_retry_window_tells_how_far_back_it_reaches() -> None:
         rig.log.put(TOPIC, 0, b"", block(request_id=ident), timestamp_ms=number * 1_000)
     await rig.settle()
     assert rig.writer.retry_window_seconds == 2.0
+
+
+async def test_I04_an_insert_that_takes_effect_late_is_not_stored_again_in_halves() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    refusal = Invalid("refused, by a server that changes its mind")
+    rig.inserts.faults.planned.extend([("before", Unavailable("lost")), ("before", refusal)])
+
+    async def sleep(seconds: float) -> None:
+        rig.waits.append(seconds)
+        if seconds > INSERT_SECONDS_MAX / 2:
+            # By now the first try, which nobody heard of again, has come through.
+            rig.inserts.apply(rig.inserts.asked[0])
+
+    rig.writer._sleep = sleep
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b"]
+    assert max(rig.waits) > INSERT_SECONDS_MAX / 2
+    await rig.assert_conserved()
+
+
+async def test_what_is_refused_without_any_doubt_is_cut_at_once() -> None:
+    rig = Rig()
+    rig.put(b"a", b"bad")
+    rig.inserts.refused.add(b"bad")
+    await rig.settle()
+    assert rig.inserts.values() == [b"a"]
+    assert await rig.dead() == [b"bad"]
+    assert rig.waits == []
