@@ -73,6 +73,10 @@ class Assignment(Protocol):
         """The topics and partitions to write."""
         ...
 
+    def revoked(self) -> frozenset[tuple[str, int]]:
+        """What is held and no longer assigned: others wait for its `release`."""
+        ...
+
     def holds(self, topic: str, partition: int) -> bool:
         """Whether nobody else can have been given the partition yet (I10)."""
         ...
@@ -204,6 +208,10 @@ class WholeLog:
     def assigned(self) -> frozenset[tuple[str, int]]:
         """All partitions."""
         return self._places
+
+    def revoked(self) -> frozenset[tuple[str, int]]:
+        """Nothing, ever."""
+        return frozenset()
 
     def holds(self, topic: str, partition: int) -> bool:
         """Always."""

@@ -252,9 +252,12 @@ class PartitionWriter:
             return part[0].refusal
 
         async def insert() -> None:
+            # Outside of the slots: partitions that are held must not wait for those that are not.
+            while not self._holds():
+                await self._sleep(LEASE_SECONDS)
             async with self._insert_slots:
-                while not self._holds():
-                    await self._sleep(LEASE_SECONDS)
+                if not self._holds():
+                    raise Unavailable("the group of writers is not heard of")
                 crash_point("writer.before_insert")
                 try:
                     await self._inserts.insert(key, part, token)

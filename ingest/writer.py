@@ -38,6 +38,8 @@ TENANT_RETRY_SECONDS: Final = 60.0
 DRAIN_SECONDS_MAX: Final = 10.0
 # A partition that goes to another writer: as above, but the other one waits.
 HAND_OVER_SECONDS_MAX: Final = 5.0
+# Before the work on a partition begins anew that seemed to be another's.
+LOST_SECONDS: Final = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -129,18 +131,21 @@ class Writer:
             task = asyncio.create_task(writer.run(stop), name=f"{topic}/{partition}")
             self._running[topic, partition] = _Running(writer, stop, task)
         lost = self._running.keys() - assigned
-        if lost:
-            await self._retire(tuple(lost))
-            assignment.release(lost)
+        await self._retire(tuple(lost))
+        # Also what is held and was not worked on; what was given back meanwhile is kept.
+        revoked = assignment.revoked() - self._running.keys()
+        if revoked:
+            assignment.release(revoked)
 
     async def _retire(self, places: Sequence[tuple[str, int]]) -> None:
         """End the work on *places*: after the plan under way, if that is quick."""
         retired = [self._running.pop(place) for place in places]
         for one in retired:
             one.stop.set()
+        if not retired:
+            return
         tasks = [one.task for one in retired]
-        if tasks:
-            await asyncio.wait(tasks, timeout=HAND_OVER_SECONDS_MAX)
+        await asyncio.wait(tasks, timeout=HAND_OVER_SECONDS_MAX)
         crash_point("writer.in_revoke")
         for task in tasks:
             task.cancel()
@@ -156,10 +161,12 @@ class Writer:
         if changed.done():
             changed.result()
         changed.cancel()
-        for place, one in tuple(self._running.items()):
-            if one.task.done() and not self._stop.is_set():
-                del self._running[place]
-                _raise_unless_lost(place, one.task)
+        ended = [place for place, one in self._running.items() if one.task.done()]
+        if ended and not self._stop.is_set():
+            for place in ended:
+                _raise_unless_lost(place, self._running.pop(place).task)
+            # The group is about to say to whom they belong now.
+            await asyncio.sleep(LOST_SECONDS)
 
     async def _partition_writer(
         self, topic: str, partition: int, assignment: Assignment

@@ -160,8 +160,10 @@ class KafkaLog:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             self._check_open()
-            if membership is not None and not membership.holds(topic, partition):
+            if membership is not None and not membership.has(topic, partition):
                 raise LostPartition(f"{topic}/{partition} is another writer's by now")
+            if membership is not None and not membership.holds(topic, partition):
+                raise Unavailable("the group of writers was not heard of lately")
             stale = await self._offsets.commit(
                 self._group(group), place, Committed(offset, metadata), member
             )

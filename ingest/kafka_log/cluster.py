@@ -37,6 +37,8 @@ METADATA_AGE_SECONDS_MAX: Final = 60
 _GROUP_COORDINATOR: Final = 0
 
 logger = logging.getLogger(__name__)
+# It logs each try of each connection; what matters of that is said by whoever had to wait.
+logging.getLogger("aiokafka").propagate = False
 
 _Result = TypeVar("_Result")
 

@@ -99,7 +99,11 @@ class Membership:
 
     def assigned(self) -> frozenset[Place]:
         """What this process is to write; what else it holds it must `release`."""
-        return frozenset((topic.removeprefix(self._prefix), n) for topic, n in self._assigned)
+        return self._by_port_names(self._assigned)
+
+    def revoked(self) -> frozenset[Place]:
+        """What this process holds and is no longer to write: others wait for it."""
+        return self._by_port_names(self._held - self._assigned)
 
     def holds(self, topic: str, partition: int) -> bool:
         """Whether nobody else can have been given the partition yet."""
@@ -108,14 +112,19 @@ class Membership:
         # Who does not come when the group settles is counted out, however alive it is.
         if self._settling_since is not None:
             lease_ends = min(lease_ends, self._settling_since + REBALANCE_SECONDS)
-        held = (self._prefix + topic, partition) in self._held
-        return held and now < lease_ends - LEASE_MARGIN_SECONDS
+        return self.has(topic, partition) and now < lease_ends - LEASE_MARGIN_SECONDS
+
+    def has(self, topic: str, partition: int) -> bool:
+        """Whether the partition is this member's, even if the group was not heard of lately."""
+        return (self._prefix + topic, partition) in self._held
 
     async def changed(self) -> None:
         """Wait until `assigned` may have changed. Raises what ended the membership for good."""
         waiting = asyncio.create_task(self._changed.wait())
-        await asyncio.wait((waiting, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            await asyncio.wait((waiting, *self._tasks), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
         self._changed.clear()
         for task in self._tasks:
             if task.done():
@@ -244,6 +253,9 @@ class Membership:
         if self._settling_since is None:
             self._settling_since = monotonic()
         self._unsettled.set()
+
+    def _by_port_names(self, places: frozenset[Place]) -> frozenset[Place]:
+        return frozenset((topic.removeprefix(self._prefix), number) for topic, number in places)
 
     def _take(self, assigned: frozenset[Place]) -> None:
         self._assigned = assigned

@@ -46,10 +46,10 @@ class GatedLog(MemoryLog):
         return await super().append_many(topic, partition, records)
 
 
-def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS) -> Gateway:
-    directory = Directory(pepper=b"p", keyless_tenant="default")
+def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS, *, tenant: str = "default") -> Gateway:
+    directory = Directory(pepper=b"p", keyless_tenant=tenant)
     days = {"traces": 14, "logs": 30, "metrics": 90}
-    directory.replace(Snapshot().with_tenant(new_tenant("default", days)))
+    directory.replace(Snapshot().with_tenant(new_tenant(tenant, days)))
     return Gateway(
         directory=directory,
         batcher=Batcher(log, lanes=1, limits=limits, compress=compression("zstd")),
@@ -70,6 +70,13 @@ async def export(gateway: Gateway, body: bytes, encoding: Encoding = Encoding.PR
 async def rows_in(log: MemoryLog, topic: str = TRACES) -> int:
     records = await log.read(topic, 0, 0, records_max=10_000, bytes_max=1 << 30, wait_seconds=0)
     return sum(from_headers(record.headers).rows for record in records)
+
+
+async def test_I14_rows_belong_to_the_tenant_of_the_credentials() -> None:
+    log = MemoryLog()
+    await export(gateway_on(log, tenant="acme"), request())
+    (record,) = log.records[TRACES, 0]
+    assert from_headers(record.headers).tenants == (("acme", 5),)
 
 
 async def test_I1_success_is_answered_only_when_the_rows_are_durable() -> None:

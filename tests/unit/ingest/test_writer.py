@@ -118,6 +118,14 @@ async def test_I05_tokens_differ_between_incarnations_of_the_log() -> None:
     assert rigs[0].inserts.stored[0].token != rigs[1].inserts.stored[0].token
 
 
+async def test_I05_equal_offsets_of_other_records_have_other_tokens() -> None:
+    rigs = [Rig(), Rig()]
+    for number, rig in enumerate(rigs):
+        rig.log.put(TOPIC, 0, b"a", block(), timestamp_ms=number)
+        await rig.settle()
+    assert rigs[0].inserts.stored[0].token != rigs[1].inserts.stored[0].token
+
+
 async def test_F20_offsets_that_start_again_are_not_taken_for_repeats() -> None:
     rig = Rig()
     rig.put(b"old")

@@ -1,0 +1,262 @@
+"""For each rule of delivery, a variant of the code that breaks it: the tests must notice.
+
+A mutant replaces one piece of text in a copy of the source, and runs the tests that guard the rule.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+COPIED: Final = ("ingest", "shared", "control", "tests", "benchmarks", "pyproject.toml")
+RUN_SECONDS_MAX: Final = 120
+_TESTS_FAILED: Final = 1
+WRITER_TESTS: Final = (
+    "tests/unit/ingest/test_writer.py",
+    "tests/unit/ingest/test_writer_repeats.py",
+)
+RECOVERY_TESTS: Final = ("tests/unit/ingest/test_recovery.py",)
+GATEWAY_TESTS: Final = ("tests/unit/ingest/test_gateway.py",)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken variant: what it breaks, where, and who has to notice."""
+
+    name: str
+    file: str
+    text: str
+    replacement: str
+    tests: tuple[str, ...]
+
+
+MUTANTS: Final = (
+    Mutant(
+        "I1 acknowledged before it is durable",
+        "ingest/batcher.py",
+        "            if records:\n                await self._log.append_many(",
+        "            if records:\n                _never = self._log.append_many(",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "I2 acknowledged although the log refused",
+        "ingest/batcher.py",
+        "        except TelemetryFlowError as error:\n            _fail(opened.members, error)",
+        "        except TelemetryFlowError:\n            _succeed(opened.members)",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "I3 committed before it is stored",
+        "ingest/partition_writer.py",
+        "        await self._commit(plan.start, position, plan)",
+        "        await self._commit(plan.end + 1, position, None)",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I4 inserted without a plan",
+        "ingest/partition_writer.py",
+        "        await self._commit(plan.start, position, plan)",
+        "        await asyncio.sleep(0)",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I4 cut without noting it",
+        "ingest/partition_writer.py",
+        "            await self._commit_patiently(plan.start, position, plan)\n        return plan",
+        "        return plan",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I4 cut while an insert may still come through",
+        "ingest/partition_writer.py",
+        "        if left <= 0:\n            return False",
+        "        if left <= 1e9:\n            return False",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "I5 tokens of offsets alone",
+        "ingest/plans.py",
+        "        *(first.offset, first.timestamp_ms, last.offset, last.timestamp_ms),",
+        "        *(first.offset, last.offset),",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I5 tokens that do not tell one log from another",
+        "ingest/plans.py",
+        "    token = _token(\n        log_identity,\n",
+        "    token = _token(\n",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I5 a plan repeated with another window",
+        "ingest/partition_writer.py",
+        "SeenRequests(position.plan.window if position.plan else self._window)",
+        "SeenRequests(self._window)",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "I7 written without a deduplication window",
+        "ingest/writer.py",
+        "            if lasting:",
+        "            if lasting and not problems:",
+        ("tests/unit/ingest/test_writer_start.py",),
+    ),
+    Mutant(
+        "I9 a client's retry stored again",
+        "ingest/repeats.py",
+        "        if not repeated or info is None:\n            return planned",
+        "        if repeated is not None:\n            return planned",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I9 repeats forgotten at a restart",
+        "ingest/repeats.py",
+        "                if record.offset < offset and not is_newer(record):",
+        "                if record.offset < 0 and not is_newer(record):",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I10 inserted without holding the partition",
+        "ingest/partition_writer.py",
+        "                while not self._holds():",
+        "                while not self._holds:",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "I10 a partition given away while it is held",
+        "ingest/kafka_log/assignor.py",
+        "if holder.get(place, member) == member",
+        "if holder.get(place, member)",
+        ("tests/unit/ingest/kafka/test_assignor.py",),
+    ),
+    Mutant(
+        "I11 a refused record passed without a dead letter",
+        "ingest/partition_writer.py",
+        "                await bury(self._log, record, table, str(refusal))",
+        "                await asyncio.sleep(0)",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I12 rows that were dropped as repeats are not counted",
+        "ingest/partition_writer.py",
+        "            position.progress.repeated + repeated_rows,",
+        "            position.progress.repeated,",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I13 a passing failure ends the work",
+        "ingest/partition_writer.py",
+        '                logger.warning("%s/%d waits: %s", self._topic, self._partition, error)',
+        "                raise",
+        WRITER_TESTS,
+    ),
+    Mutant(
+        "I13 what is held and not worked on is never let go",
+        "ingest/writer.py",
+        "        revoked = assignment.revoked() - self._running.keys()",
+        "        revoked = lost",
+        ("tests/unit/ingest/test_writer_assignment.py",),
+    ),
+    Mutant(
+        "I14 rows under another tenant than the key's",
+        "ingest/gateway.py",
+        "                tenant_id=principal.tenant_id,",
+        '                tenant_id="default",',
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "F30 records deleted unread are not reported",
+        "ingest/recovery.py",
+        "    if deleted > 0:",
+        "    if deleted > 10**9:",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "F20 a log made anew is taken for the old one",
+        "ingest/recovery.py",
+        "    if incarnation != last.incarnation:",
+        '    if incarnation == "never":',
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "F19 offsets that are gone mean the beginning",
+        "ingest/recovery.py",
+        "    return max(first, stored_end + 1)",
+        "    return first",
+        RECOVERY_TESTS,
+    ),
+)
+
+
+def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """The tests, run on the source in *folder*."""
+    # Neither this run's coverage and workers nor the checkout's own packages.
+    env = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST")}
+    env |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "--timeout=20",
+            *tests,
+        ],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The source, free to be broken."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            ignore = shutil.ignore_patterns("corpus", "node_modules", "__pycache__")
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+        else:
+            shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_rule_is_noticed(mutant: Mutant, copy: Path) -> None:
+    path = copy / mutant.file
+    source = path.read_text()
+    assert source.count(mutant.text) == 1, "the source has changed: bring the mutant up to date"
+    path.write_text(source.replace(mutant.text, mutant.replacement))
+    done = outcome(copy, mutant.tests)
+    assert done.returncode == _TESTS_FAILED, done.stdout[-2_000:] + done.stderr[-2_000:]
+
+
+def test_the_source_as_it_is_passes(copy: Path) -> None:
+    tests = sorted({name for mutant in MUTANTS for name in mutant.tests})
+    done = outcome(copy, tests)
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
+    assert str(copy) in outcome_of_import(copy)
+
+
+def outcome_of_import(folder: Path) -> str:
+    """Where a copy's tests find the package: in the copy, or the mutants prove nothing."""
+    return subprocess.run(
+        [sys.executable, "-c", "import ingest; print(ingest.__path__)"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
