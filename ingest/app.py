@@ -24,6 +24,8 @@ from ingest.embedded_log import EmbeddedLog
 from ingest.embedded_log.limits import Limits as LogLimits
 from ingest.gateway import Gateway
 from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
+from ingest.ledger.counts import GatewayCounts
+from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
 from ingest.metrics_server import MetricsServer
 from ingest.receivers.grpc import GrpcReceiver
@@ -32,7 +34,7 @@ from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Receiver
 from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
-from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC, TOPIC_OF_SIGNAL
+from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
 from ingest.workers import METRICS_PORT_STEP, Workers
 from ingest.writer import new_writer
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
@@ -86,7 +88,7 @@ async def open_kafka_log(settings: Settings) -> KafkaLog:
     return await KafkaLog.open(
         KafkaAccess.of(settings),
         TopicRules(
-            partitions=signals | {DEAD_LETTER_TOPIC: 1, INGESTED_TOPIC: 1},
+            partitions=signals | {DEAD_LETTER_TOPIC: 1, INGESTED_TOPIC: 1, LEDGER_TOPIC: 1},
             replication_factor=settings.kafka_replication_factor,
             min_insync_replicas=settings.kafka_min_insync_replicas,
             retention_hours=settings.kafka_retention_hours,
@@ -122,8 +124,13 @@ async def _gateway(settings: Settings, worker: int) -> None:
         source.load()
         following = asyncio.create_task(source.follow())
         stack.callback(following.cancel)
+        counts = GatewayCounts(log)
+        stack.push_async_callback(counts.close)
+        telling = asyncio.create_task(counts.run())
+        stack.callback(telling.cancel)
         gateway = Gateway(
             directory=directory,
+            counts=counts,
             batcher=Batcher(
                 log,
                 lanes=min([await log.partitions(topic) for topic in TOPIC_OF_SIGNAL.values()]),
@@ -177,6 +184,10 @@ async def _writer(settings: Settings) -> None:
         )
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)
+        database = settings.clickhouse_database
+        ledger = LedgerWriter(log, clickhouse.command, clickhouse.query, database=database)
+        keeping = asyncio.create_task(ledger.run())
+        stack.callback(keeping.cancel)
         rolling_up = asyncio.create_task(_roll_up(clickhouse, settings.clickhouse_database))
         stack.callback(rolling_up.cancel)
         writing = asyncio.create_task(writer.run())

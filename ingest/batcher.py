@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from ingest import metrics
 from ingest.codec import Appended, Block, BlockFull, Encoder
 from ingest.compression import Compress
+from ingest.ledger.counts import minute_now
 from ingest.log import Headers, TelemetryLog
 from ingest.records import RecordInfo, RequestRows, TenantRows, to_headers
 from ingest.signals import TOPIC_OF_SIGNAL, Signal
@@ -56,12 +57,19 @@ class Request(NamedTuple):
     body: bytes
 
 
+class Durable(NamedTuple):
+    """What became of a request: its rows are in blocks that were closed in *minute* (Unix)."""
+
+    appended: Appended
+    minute: int
+
+
 class _Member(NamedTuple):
     """A request of an open block: which rows are its own, and who waits for them."""
 
     request: Request
     appended: Appended
-    durable: asyncio.Future[None]
+    durable: asyncio.Future[int]
 
 
 class _Key(NamedTuple):
@@ -105,7 +113,7 @@ class Batcher:
         self._own_blocks = asyncio.Semaphore(CODEC_THREADS)
         self._threads = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
 
-    async def append(self, signal: Signal, request: Request) -> Appended:
+    async def append(self, signal: Signal, request: Request) -> Durable:
         """Decode the request into a block and wait until that is durable.
 
         Raises Malformed when it cannot be decoded, Unavailable when it cannot be made durable now;
@@ -120,10 +128,10 @@ class Batcher:
             way = self._ways[key] = _Way()
         appended, opened = await self._decode_into_open(key, way, request)
         if appended.accepted:
-            durable = asyncio.get_running_loop().create_future()
+            durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             opened.members.append(_Member(request, appended, durable))
-            await durable
-        return appended
+            return Durable(appended, await durable)
+        return Durable(appended, minute_now())
 
     async def close(self) -> None:
         """Make everything open durable; to be called when no more requests come."""
@@ -181,10 +189,11 @@ class Batcher:
     async def _deliver(self, key: _Key, way: _Way, opened: _Open) -> None:
         """Compress and append; then tell everyone who waits."""
         loop = asyncio.get_running_loop()
+        minute = minute_now()
         late = loop.call_later(DURABLE_SECONDS_MAX, _fail, opened.members, _too_late())
         try:
             records = await loop.run_in_executor(
-                self._threads, partial(self._seal, opened.encoder, key, opened.members)
+                self._threads, partial(self._seal, opened.encoder, key, opened.members, minute)
             )
             self._give_back(key, opened.encoder)
             crash_point("gateway.before_produce")
@@ -197,7 +206,7 @@ class Batcher:
             logger.exception("a block of %s was not made durable", key.signal)
             _fail(opened.members, Unavailable("the request could not be made durable"))
         else:
-            _succeed(opened.members)
+            _succeed(opened.members, minute)
         finally:
             late.cancel()
             way.blocks_on_the_way -= 1
@@ -205,11 +214,12 @@ class Batcher:
             if way.opened is not None and way.opened.due:
                 self._spawn(self._close_block(key, way, way.opened))
 
-    async def _append_own_block(self, key: _Key, request: Request) -> Appended:
+    async def _append_own_block(self, key: _Key, request: Request) -> Durable:
         loop = asyncio.get_running_loop()
+        minute = minute_now()
         async with self._own_blocks:
             appended, records = await loop.run_in_executor(
-                self._threads, partial(self._seal_one, key, request)
+                self._threads, partial(self._seal_one, key, request, minute)
             )
         if records:
             # Shielded: what is under way to the disk is not taken back when the client gives up.
@@ -220,26 +230,30 @@ class Batcher:
                 await asyncio.wait_for(asyncio.shield(append), DURABLE_SECONDS_MAX)
             except TimeoutError:
                 raise _too_late() from None
-        return appended
+        return Durable(appended, minute)
 
     def _seal_one(
-        self, key: _Key, request: Request
+        self, key: _Key, request: Request, minute: int
     ) -> tuple[Appended, list[tuple[bytes, Headers]]]:
         encoder = self._new_encoder(key)
         appended = encoder.append(
             request.body, tenant=request.tenant_id, received_ns=request.received_ns
         )
         members = [(request, appended)]
-        return appended, self._records(encoder.close(), key, members)
+        return appended, self._records(encoder.close(), key, members, minute)
 
     def _seal(
-        self, encoder: Encoder, key: _Key, members: Sequence[_Member]
+        self, encoder: Encoder, key: _Key, members: Sequence[_Member], minute: int
     ) -> list[tuple[bytes, Headers]]:
         pairs = [(member.request, member.appended) for member in members]
-        return self._records(encoder.close(), key, pairs)
+        return self._records(encoder.close(), key, pairs, minute)
 
     def _records(
-        self, blocks: Sequence[Block], key: _Key, members: Sequence[tuple[Request, Appended]]
+        self,
+        blocks: Sequence[Block],
+        key: _Key,
+        members: Sequence[tuple[Request, Appended]],
+        minute: int,
     ) -> list[tuple[bytes, Headers]]:
         """The blocks as log records: compressed, each with the requests that it holds."""
         requests = _requests_of_blocks(members)
@@ -258,6 +272,7 @@ class Batcher:
                 encoding=self._compress.encoding,
                 tenants=_tenants(requests[block.table, block.part]),
                 requests=tuple(requests[block.table, block.part]),
+                minute=minute,
             )
             records.append((value, to_headers(info)))
         return records
@@ -310,10 +325,10 @@ def _too_late() -> Unavailable:
     return Unavailable(f"not durable after {DURABLE_SECONDS_MAX:.0f} s; send the request again")
 
 
-def _succeed(members: Sequence[_Member]) -> None:
+def _succeed(members: Sequence[_Member], minute: int) -> None:
     for member in members:
         if not member.durable.done():
-            member.durable.set_result(None)
+            member.durable.set_result(minute)
 
 
 def _fail(members: Sequence[_Member], error: TelemetryFlowError) -> None:

@@ -210,7 +210,7 @@ async def _replay_one(log: TelemetryLog, inserts: Inserts, letter: DeadLetter) -
     await inserts.insert((info.table, info.retention_days, info.encoding), [planned], token)
     await append_ingested(
         log,
-        [planned],
+        {"replayed": [planned]},
         topic=place.topic,
         partition=place.partition,
         start=place.offset,

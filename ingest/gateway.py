@@ -18,9 +18,10 @@ from ingest.codec.json import to_protobuf
 from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
+from ingest.ledger.counts import At, GatewayCounts, minute_now
 from ingest.recent_requests import RecentRequests
 from ingest.signals import Signal
-from shared.errors import Unavailable
+from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
 
 # A larger JSON body is mapped in a thread, so that it does not hold up the event loop.
@@ -66,6 +67,7 @@ class Gateway:
         directory: Directory,
         batcher: Batcher,
         budget: MemoryBudget,
+        counts: GatewayCounts,
         request_seed: int,
         retry_window_seconds: float = 300.0,
         clock_ns: Callable[[], int] = time_ns,
@@ -73,6 +75,7 @@ class Gateway:
         self.budget = budget
         self._directory = directory
         self._batcher = batcher
+        self._counts = counts
         self._request_seed = request_seed
         self._clock_ns = clock_ns
         self._recent = RecentRequests(window_seconds=retry_window_seconds)
@@ -91,12 +94,28 @@ class Gateway:
         what may succeed later.
         """
         started = monotonic()
-        principal = self.authenticate(credentials, signal)
+        tenant = ""
+        try:
+            principal = self.authenticate(credentials, signal)
+            tenant = principal.tenant_id
+            answer = await self._export(signal, principal, encoding, body)
+        except TelemetryFlowError as error:
+            at = At(minute_now(), tenant, signal.value)
+            self._counts.add(at, "refused", 1, type(error).__name__.lower())
+            raise
+        metrics.EXPORT_SECONDS.labels(signal).observe(monotonic() - started)
+        return answer
+
+    async def _export(
+        self, signal: Signal, principal: Principal, encoding: Encoding, body: bytes
+    ) -> Answer:
         crash_point("gateway.after_auth")
         self._admit()
         request_id = xxhash.xxh3_128_digest(body, seed=self._request_seed)
         identity = xxhash.xxh3_128_digest(request_id + f"{signal}/{principal.tenant_id}".encode())
         if not await self._recent.claim(identity):
+            at = At(minute_now(), principal.tenant_id, signal.value)
+            self._counts.add(at, "suppressed", 1)
             return _REPEATED
         durable = False
         try:
@@ -107,12 +126,14 @@ class Gateway:
                 received_ns=self._clock_ns(),
                 body=body if encoding is Encoding.PROTOBUF else await _mapped(signal, body),
             )
-            appended = await self._batcher.append(signal, request)
+            appended, minute = await self._batcher.append(signal, request)
             durable = appended.accepted > 0 and not appended.rejected
         finally:
             self._recent.end(identity, durable=durable)
         crash_point("gateway.after_ack_before_reply")
-        _count(signal, appended, monotonic() - started)
+        at = At(minute, principal.tenant_id, signal.value)
+        self._counts.answered(at, accepted=appended.accepted, rejected=appended.rejected)
+        _count(signal, appended)
         return answer_of(signal, appended)
 
     def ready(self) -> str | None:
@@ -154,8 +175,7 @@ def _explained(counts: Mapping[str, int], texts: Mapping[str, str]) -> list[str]
     return [f"{count}: {texts[name]}" for name, count in counts.items()]
 
 
-def _count(signal: Signal, appended: Appended, seconds: float) -> None:
-    metrics.EXPORT_SECONDS.labels(signal).observe(seconds)
+def _count(signal: Signal, appended: Appended) -> None:
     metrics.ITEMS_ACKED.labels(signal).inc(appended.accepted)
     for reason, items in appended.rejected.items():
         metrics.ITEMS_REJECTED.labels(signal, reason).inc(items)

@@ -1,16 +1,18 @@
-"""What was stored, told to the control plane: topic `telemetry.ingested.v1`.
+"""What became of rows, told to the control plane and to the ledger: topic `telemetry.ingested.v1`.
 
 One JSON document per plan and at most 1 000 counts:
 
-    {"v":1,"id":…,"signal":"logs","topic":"otlp.logs.v1","partition":0,"start":10,"end":42,
-     "counts":[{"table":"tf_logs","tenant":"acme","rows":500},…]}
+    {"v":1,"id":…,"signal":"logs","topic":"otlp.logs.v1","partition":0,"log":…,"start":10,"end":42,
+     "counts":[{"table":"tf_logs","tenant":"acme","minute":29720160,"event":"stored","rows":500},…]}
 
-It is appended before the offset is committed, so it may come twice after a crash, with the same
-`id`: whoever adds up counts ignores an id that was seen.
+`event` is stored, dead (a dead letter), repeated (dropped, a client had sent it before) or replayed
+(a dead letter that was stored later); `log` tells one incarnation of the topic from another. A
+document is appended before the offset is committed, so it may come twice after a crash, with the
+same `id`: whoever adds up counts ignores an id that was seen.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -25,16 +27,21 @@ COUNTS_PER_DOCUMENT_MAX: Final = 1_000
 
 async def append_ingested(
     log: TelemetryLog,
-    records: Iterable[PlannedRecord],
+    outcomes: Mapping[str, Iterable[PlannedRecord]],
     *,
     topic: str,
     partition: int,
+    incarnation: str = "",
     start: int,
     end: int,
     token: str,
 ) -> None:
-    """Tell what *records*, all stored, hold of each tenant; *token* identifies this telling."""
-    counts = counted(records)
+    """Tell what became of rows: records by event; *token* identifies this telling.
+
+    The event `read` stands for all records of a plan: of their rows, those that are neither stored
+    nor dead are told as repeated.
+    """
+    counts = counted(outcomes)
     if not counts:
         return
     documents: list[tuple[bytes, Headers]] = []
@@ -45,6 +52,7 @@ async def append_ingested(
             "signal": topic.split(".")[1],
             "topic": topic,
             "partition": partition,
+            "log": incarnation,
             "start": start,
             "end": end,
             "counts": counts[first : first + COUNTS_PER_DOCUMENT_MAX],
@@ -54,14 +62,29 @@ async def append_ingested(
     await log.append_many(INGESTED_TOPIC, target, documents)
 
 
-def counted(records: Iterable[PlannedRecord]) -> list[dict[str, Any]]:
-    """Rows by table and tenant, in order."""
-    rows: Counter[tuple[str, str]] = Counter()
-    for one in records:
-        if one.info is not None:
-            for tenant, tenant_rows in one.info.tenants:
-                rows[one.info.table, tenant] += tenant_rows
+def counted(outcomes: Mapping[str, Iterable[PlannedRecord]]) -> list[dict[str, Any]]:
+    """Rows by event, table, tenant and minute, in order."""
+    rows = {event: _rows_by_place(records) for event, records in outcomes.items()}
+    read = rows.pop("read", None)
+    if read is not None:
+        rows["repeated"] = read
+        for event in ("stored", "dead"):
+            rows["repeated"] = rows["repeated"] - rows[event]
     return [
-        {"table": table, "tenant": tenant, "rows": count}
-        for (table, tenant), count in sorted(rows.items())
+        {"table": table, "tenant": tenant, "minute": minute, "event": event, "rows": count}
+        for event, places in sorted(rows.items())
+        for (table, tenant, minute), count in sorted(places.items())
     ]
+
+
+def _rows_by_place(records: Iterable[PlannedRecord]) -> Counter[tuple[str, str, int]]:
+    rows: Counter[tuple[str, str, int]] = Counter()
+    for one in records:
+        info, minute = one.info, one.record.timestamp_ms // 60_000
+        if info is None:
+            # Nobody can say whose they are.
+            rows["", "", minute] += one.rows
+        else:
+            for tenant, count in info.tenants:
+                rows[info.table, tenant, info.minute or minute] += count
+    return +rows

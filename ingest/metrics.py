@@ -180,3 +180,10 @@ DEAD_LETTERS = Counter(
     "Records set aside in the dead-letter topic, by reason",
     ["reason"],
 )
+
+# --- ledger ------------------------------------------------------------------------------------
+LEDGER_MISSING_ITEMS = Gauge(
+    "telemetryflow_ledger_missing_items",
+    "Items of the last day that clients were told are accepted, and that are nowhere: alert on it",
+    ["signal"],
+)

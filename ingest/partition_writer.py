@@ -9,7 +9,7 @@ is never inserted both whole and in halves.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, TypeVar
@@ -143,13 +143,12 @@ class PartitionWriter:
             return False
         planned = await self._patiently(lambda: self._opened(records))
         kept = [one for one in map(self._seen.without_repeats, planned) if one is not None]
-        repeated_rows = sum(one.rows for one in planned) - sum(one.rows for one in kept)
         groups = grouped(kept)
         await self._ensure_tenants(_tenants_of(groups))
         for group in groups:
             position.plan = await self._store(position, position.plan, group)
         crash_point("writer.after_insert_before_commit")
-        await self._finish(position, position.plan, records, kept, repeated_rows)
+        await self._finish(position, position.plan, planned, kept)
         crash_point("writer.after_commit")
         return True
 
@@ -311,19 +310,20 @@ class PartitionWriter:
         self,
         position: _Position,
         plan: Plan,
-        records: Sequence[Record],
+        planned: Sequence[PlannedRecord],
         kept: Sequence[PlannedRecord],
-        repeated_rows: int,
     ) -> None:
-        """Tell what was stored, then pass the plan."""
+        """Tell what became of the rows, then pass the plan."""
         stored = [one for one in kept if one.record.offset not in plan.buried]
-        stored_rows = sum(one.rows for one in stored)
+        dead = [one for one in kept if one.record.offset in plan.buried]
+        stored_rows, kept_rows = _rows(stored), _rows(kept)
         await self._patiently(
             lambda: append_ingested(
                 self._log,
-                stored,
+                {"read": planned, "stored": stored, "dead": dead},
                 topic=self._topic,
                 partition=self._partition,
+                incarnation=position.incarnation,
                 start=plan.start,
                 end=plan.end,
                 token=plan.token,
@@ -331,10 +331,10 @@ class PartitionWriter:
         )
         progress = Progress(
             position.progress.stored + stored_rows,
-            position.progress.dead + sum(one.rows for one in kept) - stored_rows,
-            position.progress.repeated + repeated_rows,
+            position.progress.dead + kept_rows - stored_rows,
+            position.progress.repeated + _rows(planned) - kept_rows,
         )
-        last = passed(records[-1], position.incarnation) if records else position.last
+        last = passed(planned[-1].record, position.incarnation) if planned else position.last
         done = _Position(plan.end + 1, progress, last, incarnation=position.incarnation)
         await self._commit_patiently(done.offset, done, None)
         # A plan of a release with other settings was repeated with its own window.
@@ -383,6 +383,10 @@ def _too_many(refusal: Invalid) -> str:
         f"so many records are refused that the fault is hardly in the data: {refusal}; "
         "mend the cause, or restart the writer to set more of them aside"
     )
+
+
+def _rows(records: Iterable[PlannedRecord]) -> int:
+    return sum(one.rows for one in records)
 
 
 def _tenants_of(groups: Sequence[Group]) -> list[str]:

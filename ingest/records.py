@@ -7,6 +7,7 @@ headers have short keys; what repeats is packed, because one block may hold hund
     n   rows, u32                         r   retention in days, u32
     lo  earliest item time, Unix ns, i64  hi  latest item time, Unix ns, i64
     e   encoding of the value, text
+    m   Unix minute in which the gateway closed the block, u32; may be missing
     c   per tenant: varint length, text, varint rows
     q   per request: 16 bytes id, varint index into c, varint part, varint first row, varint rows
 
@@ -50,7 +51,10 @@ class RequestRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordInfo:
-    """Everything the writer must know of a block without opening it. Times are Unix ns."""
+    """Everything the writer must know of a block without opening it. Times are Unix ns.
+
+    `minute` is the Unix minute under which the ledger counts its rows, 0 when that is not known.
+    """
 
     table: str
     rows: int
@@ -60,6 +64,7 @@ class RecordInfo:
     encoding: str
     tenants: tuple[TenantRows, ...]
     requests: tuple[RequestRows, ...]
+    minute: int = 0
     schema_version: int = SCHEMA_VERSION
 
 
@@ -73,6 +78,7 @@ def to_headers(info: RecordInfo) -> Headers:
         ("lo", _I64.pack(info.time_min_ns)),
         ("hi", _I64.pack(info.time_max_ns)),
         ("e", info.encoding.encode()),
+        *((("m", _U32.pack(info.minute)),) if info.minute else ()),
         ("c", _pack_tenants(info.tenants)),
         ("q", _pack_requests(info.requests, info.tenants)),
     )
@@ -110,6 +116,7 @@ def _info_of(fields: dict[str, bytes]) -> RecordInfo:
         time_min_ns=_I64.unpack(fields["lo"])[0],
         time_max_ns=_I64.unpack(fields["hi"])[0],
         encoding=encoding,
+        minute=_U32.unpack(fields["m"])[0] if "m" in fields else 0,
         tenants=tenants,
         requests=_unpack(fields["q"], lambda packed, at: _request_at(packed, at, tenants)),
     )

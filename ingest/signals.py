@@ -15,3 +15,4 @@ class Signal(StrEnum):
 TOPIC_OF_SIGNAL: Final = {signal: f"otlp.{signal.value}.v1" for signal in Signal}
 DEAD_LETTER_TOPIC: Final = "otlp.deadletter.v1"
 INGESTED_TOPIC: Final = "telemetry.ingested.v1"
+LEDGER_TOPIC: Final = "telemetry.ledger.v1"

@@ -102,6 +102,11 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
     _add(commands, "check", "what is wrong, and what to do about it", "cli.check:check")
     sql = _add(commands, "sql", "run a statement on ClickHouse", "cli.sql:sql")
     sql.add_argument("statement", help='for example "SELECT count() FROM otel_traces"')
+    ledger = _add(
+        commands, "ledger", "what became of items, by minute and tenant", "cli.ledger:ledger"
+    )
+    ledger.add_argument("--tenant", default="", help="only this one (default: all)")
+    ledger.add_argument("--minutes", type=int, default=15, help="so far back (default 15)")
     _add(commands, "drain", "move what the embedded log holds into Kafka", "cli.drain:drain")
     send = _add(commands, "send", "send realistic data through the OpenTelemetry SDK", "send:send")
     send.add_argument(

@@ -66,6 +66,7 @@ def statements(migration: Migration, database: str) -> list[str]:
         MergeTree="MergeTree",
         AggregatingMergeTree="AggregatingMergeTree",
         ReplacingMergeTree="ReplacingMergeTree",
+        SummingMergeTree="SummingMergeTree",
         deduplication=f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}",
     )
     text = re.sub(r"^--.*$", "", text, flags=re.MULTILINE)

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from shared.faults import CRASH_VARIABLE
 
 ROOT: Final = Path(__file__).parents[2]
@@ -194,6 +196,18 @@ class Product:
         """The end of what a process printed."""
         text = (self._output_dir / f"{name}.txt").read_text(errors="replace")
         return text[-OUTPUT_CHARACTERS_MAX:]
+
+    def metrics(self, name: str) -> dict[str, list[float]]:
+        """What a gateway or writer measures of itself: the values of each metric, of all labels."""
+        settings = self._own_settings[name].items()
+        (port,) = (text for setting, text in settings if setting.endswith("_METRICS_PORT"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            text = answer.read().decode()
+        values: dict[str, list[float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                values.setdefault(sample.name, []).append(sample.value)
+        return values
 
     def rows(self, sql: str, **parameters: str) -> list[Row]:
         """The rows that a query gives; `{name:String}` in it stands for a parameter."""

@@ -125,8 +125,11 @@ MUTANTS: Final = (
     Mutant(
         "I10 inserted without holding the partition",
         "ingest/partition_writer.py",
-        "                while not self._holds():",
-        "                while not self._holds:",
+        "            while not self._holds():\n"
+        "                await self._sleep(LEASE_SECONDS)\n"
+        "            async with self._insert_slots:\n"
+        "                if not self._holds():\n",
+        "            async with self._insert_slots:\n                if not self._holds:\n",
         RECOVERY_TESTS,
     ),
     Mutant(
@@ -146,7 +149,7 @@ MUTANTS: Final = (
     Mutant(
         "I12 rows that were dropped as repeats are not counted",
         "ingest/partition_writer.py",
-        "            position.progress.repeated + repeated_rows,",
+        "            position.progress.repeated + _rows(planned) - kept_rows,",
         "            position.progress.repeated,",
         WRITER_TESTS,
     ),

@@ -23,6 +23,9 @@ def main() -> int:
             print(result.line(), flush=True)
             if options.report:
                 write_report(options.report, results, log=options.log)
+        campaign.count_again(results)
+    if options.report:
+        write_report(options.report, results, log=options.log)
     return 0 if results and all(result.good for result in results) else 1
 
 

@@ -35,7 +35,7 @@ CRASH_SECONDS_MAX: Final = 3.0
 
 
 class Nemesis:
-    """Breaks a product, one fault after the other."""
+    """Breaks a product, one fault after the other: `count` of them."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Nemesis:
         kafka: LossyProxy | None = None,
     ) -> None:
         self._random = random.Random(seed)
+        self.count = self._random.randint(FAULTS_MIN, FAULTS_MAX)
         self._product = product
         self._clickhouse = clickhouse
         self._broker = broker
@@ -59,7 +60,7 @@ class Nemesis:
     def run(self) -> None:
         """All faults of this seed."""
         kinds = self._kinds()
-        for _fault in range(self._random.randint(FAULTS_MIN, FAULTS_MAX)):
+        for _fault in range(self.count):
             kind = self._random.choice(kinds)
             self.faults.append(kind())
             self.last_fault_at = time.monotonic()

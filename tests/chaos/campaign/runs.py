@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.chaos.campaign.bodies import ID_ATTRIBUTE, TENANT_ATTRIBUTE
-from tests.chaos.campaign.clients import Clients, Sender
+from tests.chaos.campaign.clients import Clients, Sender, Tally
+from tests.chaos.campaign.health import health
 from tests.chaos.campaign.nemesis import Nemesis
 from tests.chaos.kafka_products import SESSION_SECONDS, kafka_settings
 from tests.e2e.processes import Product, free_ports
@@ -17,8 +19,8 @@ from tests.kafka.broker import Broker
 from tests.kafka.broker import free_ports as broker_ports
 from tests.kafka.proxy import LossyProxy, running
 
-# Clients spread their items over so long, while the faults run.
-LOAD_SECONDS: Final = 6.0
+# About as long as a fault takes: clients spread their items over that.
+SECONDS_PER_FAULT: Final = 2.5
 RUN_SECONDS_MAX: Final = 150.0
 # I13: from the last fault on.
 RECOVERY_SECONDS_MAX: Final = 30.0
@@ -55,16 +57,20 @@ class Result:
     lost: int = 0
     twice: int = 0
     of_wrong_tenant: int = 0
-    refusals: list[str] = field(default_factory=list)
+    # What clients were refused, and what a look at the processes found.
+    complaints: list[str] = field(default_factory=list)
     recovery_seconds: float = 0.0
     seconds: float = 0.0
+    # The most of any gateway or writer, once all was quiet.
+    fds: int = 0
+    rss_mb: int = 0
 
     @property
     def good(self) -> bool:
         """Whether nothing was lost or doubled, and everything came back by itself in time."""
         return (
             self.acked == self.items == self.stored
-            and not (self.lost or self.twice or self.of_wrong_tenant or self.refusals)
+            and not (self.lost or self.twice or self.of_wrong_tenant or self.complaints)
             and self.recovery_seconds <= RECOVERY_SECONDS_MAX
         )
 
@@ -74,12 +80,12 @@ class Result:
             f"seed {self.seed}: {'ok' if self.good else 'FAILED'} acked {self.acked} "
             f"stored {self.stored} lost {self.lost} twice {self.twice} retries {self.retries} "
             f"recovery {self.recovery_seconds:.1f} s in {self.seconds:.0f} s: "
-            f"{'; '.join(self.faults)} {' '.join(self.refusals[:2])}"
+            f"{'; '.join(self.faults)} {' '.join(self.complaints[:2])}"
         )
 
 
 class Campaign:
-    """The product with all its proxies; a context manager."""
+    """The `product` with all its proxies; a context manager."""
 
     def __init__(self, folder: Path, *, log: str) -> None:
         self._folder = folder
@@ -104,49 +110,52 @@ class Campaign:
 
     def run(self, seed: int, items: int) -> Result:
         """Send, break, wait, and count."""
-        started = time.monotonic()
-        name = f"run-{seed}"
-        clients = Clients(
-            name,
-            items,
-            self._senders,
-            http_ports=self._product.http_ports,
-            grpc_ports=self._product.grpc_ports,
-            seconds=LOAD_SECONDS,
-            seconds_max=RUN_SECONDS_MAX,
-            seed=seed,
-        )
         nemesis = Nemesis(
-            self._product,
+            self.product,
             self._clickhouse,
             seed=seed,
             session_seconds=SESSION_SECONDS,
             broker=self._broker,
             kafka=self._kafka,
         )
+        started = time.monotonic()
+        clients = Clients(
+            _name(seed),
+            items,
+            self._senders,
+            http_ports=self.product.http_ports,
+            grpc_ports=self.product.grpc_ports,
+            seconds=nemesis.count * SECONDS_PER_FAULT,
+            seconds_max=RUN_SECONDS_MAX,
+            seed=seed,
+        )
         clients.start()
         try:
             nemesis.run()
         finally:
+            clients.faults_are_over()
             clients.join()
-        tally = clients.tally
-        stored = self._settled(name, tally.acked)
+        stored = self._settled(_name(seed), clients.tally.acked)
         quiet_at = time.monotonic()
-        result = Result(seed, items, nemesis.faults, tally.requests, tally.retries)
-        result.acked = tally.acked_items
-        result.refusals = tally.refusals
-        result.stored = sum(one.rows for one in stored.values())
-        result.twice = sum(one.rows - one.distinct for one in stored.values())
-        result.lost = sum(
-            max(tally.acked[signal] - one.distinct, 0) for signal, one in stored.items()
-        )
-        result.of_wrong_tenant = sum(one.of_wrong_tenant for one in stored.values())
-        for signal, one in stored.items():
-            if one.highest >= tally.sent[signal]:
-                result.refusals.append(f"{signal}: stored what was never sent")
-        result.recovery_seconds = quiet_at - max(nemesis.last_fault_at, started + LOAD_SECONDS)
+        result = Result(seed, items, nemesis.faults)
+        judge(result, clients.tally, stored)
+        result.recovery_seconds = quiet_at - nemesis.last_fault_at
         result.seconds = quiet_at - started
+        result.fds, result.rss_mb, complaints = health(self.product, self.running)
+        result.complaints += complaints
         return result
+
+    def count_again(self, results: Sequence[Result]) -> None:
+        """What was right must still be: nothing may arrive late for a second time."""
+        for result in results:
+            rows = sum(self._stored(_name(result.seed), signal).rows for signal in TABLES)
+            if rows != result.stored:
+                result.complaints.append(f"{rows} rows when counted again")
+
+    @property
+    def running(self) -> list[str]:
+        """The processes that run between faults."""
+        return [name for name in self.product.names if name != "writer-3"]
 
     def _settled(self, run: str, acked: dict[str, int]) -> dict[str, Stored]:
         """What is stored, once that is everything or nothing more comes."""
@@ -166,7 +175,7 @@ class Campaign:
             FROM (SELECT *, toInt64OrZero({attributes}['{ID_ATTRIBUTE}']) AS id FROM {table}
                   WHERE {service} = {{run:String}})
         """
-        (row,) = self._product.rows(sql, run=run)
+        (row,) = self.product.rows(sql, run=run)
         return Stored(
             int(row["rows"]), int(row["distinct"]), int(row["highest"]), int(row["wrong"])
         )
@@ -186,7 +195,7 @@ class Campaign:
             settings = kafka_settings(self._broker)
         stack.enter_context(running(*proxies))
         several = self._log == "kafka"
-        self._product = Product(
+        self.product = Product(
             self._folder / "product",
             settings,
             gateways=2 if several else 1,
@@ -195,12 +204,31 @@ class Campaign:
             own_clickhouse_port=behind,
         )
         self._senders = [Sender("default", {}), *(self._with_key(tenant) for tenant in TENANTS)]
-        self._product.share_directory()
-        stack.enter_context(self._product)
+        self.product.share_directory()
+        stack.enter_context(self.product)
         if several:
-            self._product.stop("writer-3")
+            self.product.stop("writer-3")
 
     def _with_key(self, tenant: str) -> Sender:
-        printed = self._product.command("key", "create", "--tenant", tenant)
+        printed = self.product.command("key", "create", "--tenant", tenant)
         identity, secret = re.findall(r"tf[ks]_[0-9a-f]+", printed)[:2]
         return Sender(tenant, {"Authorization": f"Bearer {identity}:{secret}"})
+
+
+def _name(seed: int) -> str:
+    return f"run-{seed}"
+
+
+def judge(result: Result, tally: Tally, stored: Mapping[str, Stored]) -> None:
+    """Compare what clients were told with what is stored."""
+    result.requests = tally.requests
+    result.retries = tally.retries
+    result.acked = tally.acked_items
+    result.complaints += tally.refusals
+    for signal, one in stored.items():
+        result.stored += one.rows
+        result.twice += one.rows - one.distinct
+        result.lost += max(tally.acked[signal] - one.distinct, 0)
+        result.of_wrong_tenant += one.of_wrong_tenant
+        if one.highest >= tally.sent[signal]:
+            result.complaints.append(f"{signal}: stored what was never sent")

@@ -15,6 +15,7 @@ from ingest.credentials import Credentials
 from ingest.directory import Directory
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.gateway import Gateway
+from ingest.ledger.counts import GatewayCounts
 from ingest.log import Headers
 from ingest.records import from_headers
 from ingest.signals import Signal
@@ -54,6 +55,7 @@ def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS, *, tenant: str = "d
         directory=directory,
         batcher=Batcher(log, lanes=1, limits=limits, compress=compression("zstd")),
         budget=MemoryBudget(bytes_max=1 << 30),
+        counts=GatewayCounts(log),
         request_seed=7,
         clock_ns=lambda: payloads.NOW_NS,
     )

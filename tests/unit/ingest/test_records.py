@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -72,6 +73,7 @@ def test_the_layout_of_headers_does_not_change_within_version_1() -> None:
         ("c", b"\x04acme\xc8\x01\x08umbrella\x64"),
         ("q", b"a" * 16 + b"\x00\x00\x00\xc8\x01" + b"b" * 16 + b"\x01\x01\xc8\x01\x64"),
     )
+    assert to_headers(replace(example_info(), minute=1))[7] == ("m", b"\x01\x00\x00\x00")
 
 
 @pytest.mark.parametrize("version", [None, b"", b"\x00", b"\x02", b"\x01\x01"])

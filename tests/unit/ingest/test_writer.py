@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +15,7 @@ from ingest.dead_letters import DeadLetterLimits, dead_letter, dead_letters
 from ingest.partition_writer import WRITER_GROUP, PartitionWriter
 from ingest.plans import TOKEN_CHARACTERS, from_metadata
 from ingest.ranges import BatchLimits
-from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC
+from ingest.signals import DEAD_LETTER_TOPIC
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Unavailable
 from tests.fakes import Crash, MemoryInserts, MemoryLog, block, unavailable
@@ -192,6 +193,7 @@ async def test_L17_waits_grow_to_a_cap_of_30_seconds() -> None:
     rig = Rig()
     rig.put(b"a")
     rig.inserts.faults.planned.extend(unavailable(100))
+    random.seed(17)  # one course of the waits: each is random between bounds
     await rig.settle()
     assert len(rig.waits) == 100
     assert max(rig.waits) <= 30
@@ -427,43 +429,6 @@ async def test_a_plan_whose_records_vanished_is_passed() -> None:
     rig.restarted()
     await rig.settle()
     assert rig.inserts.values() == [b"c"]
-
-
-async def test_counts_of_stored_rows_are_told_with_an_id_that_a_repeat_has_too() -> None:
-    rig = Rig()
-    rig.log.put(TOPIC, 0, b"a", block(tenant="acme", rows=3))
-    rig.log.put(TOPIC, 0, b"b", block(tenant="bolt", rows=4))
-    rig.log.put(TOPIC, 0, b"bad", block(tenant="bolt", rows=5))
-    rig.inserts.refused = {b"bad"}
-    await rig.settle()
-    documents = [orjson.loads(one.value) for one in rig.log.records[INGESTED_TOPIC, 0]]
-    assert documents[0]["counts"] == [
-        {"table": "tf_logs", "tenant": "acme", "rows": 3},
-        {"table": "tf_logs", "tenant": "bolt", "rows": 4},
-    ]
-    assert (documents[0]["signal"], documents[0]["start"], documents[0]["end"]) == ("logs", 0, 2)
-
-
-async def test_a_repeat_after_the_counts_were_told_has_the_same_id() -> None:
-    rig = Rig()
-    rig.put(b"a")
-    rig.restarted()
-    commit = rig.log.commit
-    commits = iter((None, Crash()))
-
-    async def crashing(*arguments: object) -> None:
-        if error := next(commits, None):
-            raise error
-        await commit(*arguments)  # type: ignore[arg-type] # as given
-
-    rig.log.commit = crashing  # type: ignore[method-assign, assignment] # dies at the final commit
-    with pytest.raises(Crash):
-        await rig.settle()
-    rig.restarted()
-    await rig.settle()
-    ids = [orjson.loads(one.value)["id"] for one in rig.log.records[INGESTED_TOPIC, 0]]
-    assert len(ids) == 2
-    assert len(set(ids)) == 1
 
 
 async def test_a_plan_closes_at_its_rows_and_takes_a_larger_record_alone() -> None:

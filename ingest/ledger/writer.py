@@ -1,0 +1,262 @@
+"""What gateways and writers told, into the table tf_ledger, exactly once.
+
+The same principle as for telemetry: a range of documents is planned, the plan is committed with the
+offset, the sums are inserted under a token, the end is committed. A document that was told twice
+(its teller died before it knew) is recognised by its number, which grows with each document of one
+teller; what was seen is rebuilt from the documents before the committed offset.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Any, Final
+
+import orjson
+
+from ingest import metrics
+from ingest.log import Assignment, LostPartition, Record, TelemetryLog
+from ingest.partition_writer import WRITER_GROUP
+from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
+from shared.errors import Invalid, TelemetryFlowError, Unavailable
+
+LEDGER_GROUP: Final = "ledger"
+# Documents wait so long for more: each INSERT has one row per tenant, minute and event.
+GATHER_SECONDS: Final = 10.0
+DOCUMENTS_PER_PLAN_MAX: Final = 2_000
+LOOK_SECONDS: Final = 2.0
+CHECK_SECONDS: Final = 30.0
+# A minute is looked at once everything of it must have come through, and for a day.
+SETTLED_SECONDS: Final = 180.0
+CHECKED_SECONDS_MAX: Final = 24 * 3600.0
+# How many documents back a repeated one may be; also how many a successor reads back.
+SEEN_DOCUMENTS: Final = 5_000
+_READ_BYTES_MAX: Final = 16 * 1024 * 1024
+_METADATA_VERSION: Final = 1
+
+logger = logging.getLogger(__name__)
+
+Place = tuple[str, int]
+# Tenant, minute, signal, event, reason.
+Row = tuple[str, int, str, str, str]
+Command = Callable[[str, dict[str, str]], Awaitable[None]]
+Query = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
+
+
+class SeenDocuments:
+    """The last number of each teller, for so many documents of the log."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Sequence[int], int]] = {}
+
+    def is_repeat(self, record: Record, document: dict[str, Any]) -> bool:
+        """Whether the document was seen before; it is noted."""
+        if "gateway" in document:
+            teller, number = f"g/{document['gateway']}", [int(document["seq"])]
+        else:
+            teller = f"w/{document['topic']}/{document['partition']}/{document.get('log', '')}"
+            part = int(str(document["id"]).rpartition("-")[2])
+            number = [int(document["end"]), part]
+        last = self._last.get(teller)
+        if last and last[1] > record.offset - SEEN_DOCUMENTS and number <= list(last[0]):
+            return True
+        self._last[teller] = number, record.offset
+        return False
+
+
+@dataclass
+class _Position:
+    offset: int
+    end: int | None = None
+    token: str = ""
+    seen: SeenDocuments = field(default_factory=SeenDocuments)
+
+
+class LedgerWriter:
+    """Writes the ledger of the partitions that are assigned to this process, and checks it."""
+
+    def __init__(self, log: TelemetryLog, command: Command, query: Query, *, database: str) -> None:
+        self._log = log
+        self._command = command
+        self._query = query
+        self._database = database
+        self._positions: dict[Place, _Position] = {}
+        self._check_at = 0.0
+
+    async def run(self) -> None:
+        """Write until cancelled: that loses nothing, the plan is repeated."""
+        assignment = await self._joined()
+        try:
+            while True:
+                await self._look(assignment)
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            await assignment.close()
+
+    async def step(self, place: Place, *, gather_seconds: float = GATHER_SECONDS) -> bool:
+        """Carry out one plan for *place*; False when there is nothing to do yet."""
+        try:
+            position = self._positions.get(place) or await self._recovered(place)
+            self._positions[place] = position
+            return await self._carry_out(place, position, gather_seconds)
+        except BaseException:
+            self._positions.pop(place, None)
+            raise
+
+    async def missing(self) -> dict[str, int]:
+        """Items by signal that were acknowledged and are nowhere; logs where."""
+        age = 0.0
+        for group, topics in (
+            (WRITER_GROUP, list(TOPIC_OF_SIGNAL.values())),
+            (LEDGER_GROUP, [INGESTED_TOPIC, LEDGER_TOPIC]),
+        ):
+            for topic in topics:
+                age = max(age, (await self._log.backlog(group, topic)).age_seconds)
+        now = time()
+        rows = await self._query(
+            f"SELECT Signal, TenantId, Minute, Missing FROM `{self._database}`.ledger "  # noqa: S608
+            f"WHERE Missing > 0 AND Minute < toDateTime({int(now - age - SETTLED_SECONDS)}) "
+            f"AND Minute > toDateTime({int(now - CHECKED_SECONDS_MAX)})"
+        )
+        found = dict.fromkeys([str(signal) for signal in TOPIC_OF_SIGNAL], 0)
+        for signal, tenant, minute, items in rows:
+            found[str(signal)] = found.get(str(signal), 0) + int(items)
+            logger.error(
+                "%d items of %s that tenant %r was told are accepted at %s are missing",
+                *(items, signal, tenant, minute),
+            )
+        return found
+
+    async def _joined(self) -> Assignment:
+        while True:
+            with suppress(Unavailable):
+                return await self._log.join(LEDGER_GROUP, [INGESTED_TOPIC, LEDGER_TOPIC])
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, assignment: Assignment) -> None:
+        assigned = assignment.assigned()
+        for place in self._positions.keys() - assigned:
+            del self._positions[place]
+        assignment.release(assignment.revoked())
+        for place in sorted(assigned):
+            try:
+                while assignment.holds(*place) and await self.step(place):
+                    pass
+            except LostPartition as error:
+                logger.info("the ledger of %s/%d: %s", *place, error)
+            except TelemetryFlowError as error:
+                logger.warning("the ledger of %s/%d waits: %s", *place, error)
+        if (INGESTED_TOPIC, 0) in assigned and monotonic() >= self._check_at:
+            self._check_at = monotonic() + CHECK_SECONDS
+            try:
+                for signal, items in (await self.missing()).items():
+                    metrics.LEDGER_MISSING_ITEMS.labels(signal).set(items)
+            except TelemetryFlowError as error:
+                logger.warning("the ledger cannot be checked now: %s", error)
+
+    async def _recovered(self, place: Place) -> _Position:
+        committed = await self._log.committed(LEDGER_GROUP, *place)
+        first, _end = await self._log.bounds(*place)
+        position = _Position(first)
+        if committed is not None:
+            position.offset = max(first, committed.offset)
+            noted = orjson.loads(committed.metadata or "{}")
+            if noted.get("end", -1) >= position.offset:
+                position.end, position.token = int(noted["end"]), str(noted["token"])
+        start = max(first, position.offset - SEEN_DOCUMENTS)
+        async for record in self._records(place, start, position.offset):
+            _document(record, position.seen)
+        return position
+
+    async def _carry_out(self, place: Place, position: _Position, gather_seconds: float) -> bool:
+        records = await self._planned(place, position, gather_seconds)
+        if position.end is None:
+            return False
+        rows: Counter[Row] = Counter()
+        for record in records:
+            document = _document(record, position.seen)
+            if document is not None:
+                _add(rows, document)
+        await self._insert(rows, position.token)
+        await self._log.commit(LEDGER_GROUP, *place, position.end + 1)
+        position.offset, position.end = position.end + 1, None
+        return True
+
+    async def _planned(
+        self, place: Place, position: _Position, gather_seconds: float
+    ) -> list[Record]:
+        if position.end is not None:
+            end = position.end + 1
+            return [record async for record in self._records(place, position.offset, end)]
+        _first, end = await self._log.bounds(*place)
+        end = min(end, position.offset + DOCUMENTS_PER_PLAN_MAX)
+        records = [record async for record in self._records(place, position.offset, end)]
+        if not records:
+            return []
+        young = time() - records[0].timestamp_ms / 1000 < gather_seconds
+        if young and len(records) < DOCUMENTS_PER_PLAN_MAX:
+            return []
+        first, last = records[0], records[-1]
+        ends = (first.offset, first.timestamp_ms, last.offset, last.timestamp_ms)
+        parts = ("ledger", self._log.identity, *place, *ends)
+        position.token = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:32]
+        position.offset, position.end = first.offset, last.offset
+        metadata = {"v": _METADATA_VERSION, "end": position.end, "token": position.token}
+        await self._log.commit(
+            LEDGER_GROUP, *place, position.offset, orjson.dumps(metadata).decode()
+        )
+        return records
+
+    async def _records(self, place: Place, start: int, end: int) -> AsyncIterator[Record]:
+        while start < end:
+            found = await self._log.read(
+                *place,
+                start,
+                records_max=end - start,
+                bytes_max=_READ_BYTES_MAX,
+                wait_seconds=0,
+            )
+            if not found:
+                return
+            for record in found:
+                if record.offset < end:
+                    yield record
+            start = found[-1].offset + 1
+
+    async def _insert(self, rows: Counter[Row], token: str) -> None:
+        if not rows:
+            return
+        names = ("TenantId", "Minute", "Signal", "Event", "Reason")
+        lines = [
+            orjson.dumps(dict(zip(names, row, strict=True)) | {"Items": items}).decode()
+            for row, items in sorted(rows.items())
+        ]
+        await self._command(
+            f"INSERT INTO `{self._database}`.tf_ledger FORMAT JSONEachRow\n" + "\n".join(lines),
+            {"insert_deduplication_token": token, "async_insert": "0", "insert_deduplicate": "1"},
+        )
+
+
+def _document(record: Record, seen: SeenDocuments) -> dict[str, Any] | None:
+    """What a record says; None when it was said before, or says nothing that can be read."""
+    try:
+        document = orjson.loads(record.value)
+        return None if seen.is_repeat(record, document) else document
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, Invalid) as error:
+        place = (record.topic, record.partition, record.offset)
+        logger.error("%s/%d: document %d cannot be read: %s", *place, error)
+        return None
+
+
+def _add(rows: Counter[Row], document: dict[str, Any]) -> None:
+    if "gateway" in document:
+        for minute, tenant, signal, event, reason, items in document["counts"]:
+            rows[tenant, int(minute) * 60, signal, event, reason] += int(items)
+        return
+    for one in document["counts"]:
+        event, minute = one.get("event", "stored"), int(one["minute"])
+        rows[one["tenant"], minute * 60, document["signal"], event, ""] += int(one["rows"])

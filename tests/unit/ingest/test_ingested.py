@@ -1,0 +1,51 @@
+"""What the writer tells the control plane and the ledger."""
+
+import orjson
+import pytest
+
+from ingest.signals import INGESTED_TOPIC
+from tests.fakes import Crash, block
+from tests.unit.ingest.test_writer import TOPIC, Rig
+
+
+async def test_what_became_of_rows_is_told_by_event_tenant_and_minute() -> None:
+    rig = Rig()
+    stamp = 29_720_160 * 60_000
+    repeated = block(tenant="acme", rows=3, request_id=b"1" * 16)
+    rig.log.put(TOPIC, 0, b"a", repeated, timestamp_ms=stamp)
+    rig.log.put(TOPIC, 0, b"b", block(tenant="bolt", rows=4), timestamp_ms=stamp)
+    rig.log.put(TOPIC, 0, b"bad", block(tenant="bolt", rows=5), timestamp_ms=stamp)
+    rig.log.put(TOPIC, 0, b"again", repeated, timestamp_ms=stamp)
+    rig.inserts.refused = {b"bad"}
+    await rig.settle()
+    documents = [orjson.loads(one.value) for one in rig.log.records[INGESTED_TOPIC, 0]]
+    same = {"table": "tf_logs", "minute": 29_720_160}
+    assert documents[0]["counts"] == [
+        same | {"tenant": "bolt", "event": "dead", "rows": 5},
+        same | {"tenant": "acme", "event": "repeated", "rows": 3},
+        same | {"tenant": "acme", "event": "stored", "rows": 3},
+        same | {"tenant": "bolt", "event": "stored", "rows": 4},
+    ]
+    assert (documents[0]["signal"], documents[0]["start"], documents[0]["end"]) == ("logs", 0, 3)
+
+
+async def test_a_repeat_after_the_counts_were_told_has_the_same_id() -> None:
+    rig = Rig()
+    rig.put(b"a")
+    rig.restarted()
+    commit = rig.log.commit
+    commits = iter((None, Crash()))
+
+    async def crashing(*arguments: object) -> None:
+        if error := next(commits, None):
+            raise error
+        await commit(*arguments)  # type: ignore[arg-type] # as given
+
+    rig.log.commit = crashing  # type: ignore[method-assign, assignment] # dies at the final commit
+    with pytest.raises(Crash):
+        await rig.settle()
+    rig.restarted()
+    await rig.settle()
+    ids = [orjson.loads(one.value)["id"] for one in rig.log.records[INGESTED_TOPIC, 0]]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
