@@ -3,15 +3,20 @@
 A dead letter is the original record, value and headers, in the topic `otlp.deadletter.v1`; further
 headers `dead.…` say where it came from and why. Where it came from is its identity: a crash may
 bury a record twice, and a replay may be repeated, and still it is stored once, because it is
-inserted under a token made of that identity.
+inserted under a token made of that identity. The writer commits that it buries a record before it
+does, and never inserts it after that, so no letter is stored already.
+
+Which letters are settled (replayed, or given up by an operator) is committed with the offset of a
+group of its own: all below the offset are, except those that its note lists as open.
 """
 
 from collections import deque
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import lz4.frame
+import orjson
 from backports import zstd
 from clickhouse_connect.driver.asyncclient import BytesSource
 from clickhouse_connect.driver.buffer import ResponseBuffer
@@ -24,10 +29,13 @@ from ingest.inserts import Inserts
 from ingest.log import Headers, Record, TelemetryLog
 from ingest.plans import PlannedRecord, dead_letter_token, read_headers
 from ingest.signals import DEAD_LETTER_TOPIC
-from shared.errors import Invalid, NotFound
+from shared.errors import Conflict, Invalid, NotFound
+from shared.faults import crash_point
 
 REPLAY_GROUP: Final = "dead-letter-replay"
 REASON_CHARACTERS_MAX: Final = 1_000
+# Their numbers must fit into the note of a commit, 4 KB.
+OPEN_LETTERS_MAX: Final = 300
 SHOWN_ROWS_MAX: Final = 100
 SHOWN_BYTES_MAX: Final = 64 * 1024 * 1024
 _READ_RECORDS_MAX: Final = 100
@@ -74,12 +82,41 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
-    """The outcome of a replay: letters stored, and the one that is still refused, if any."""
+class Refused:
+    """A letter that is still refused, and why."""
 
-    stored: int
-    refused: DeadLetter | None = None
-    reason: str = ""
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The outcome of a replay: numbers of the letters that were stored, and what was refused."""
+
+    stored: list[int]
+    refused: list[Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Which letters are settled: all below `end` but those in `open`."""
+
+    end: int
+    open: frozenset[int]
+
+    def has(self, number: int) -> bool:
+        """Whether that letter needs nothing any more."""
+        return number < self.end and number not in self.open
+
+    def with_settled(self, number: int) -> "Settled":
+        """With that letter settled too; those that are passed over stay open."""
+        passed_over = range(self.end, number)
+        still_open = (self.open | frozenset(passed_over)) - {number}
+        return Settled(max(self.end, number + 1), still_open)
+
+    def with_open(self, number: int) -> "Settled":
+        """With that letter looked at, and still open."""
+        return replace(self.with_settled(number), open=self.open | {number})
 
 
 class DeadLetterLimits:
@@ -122,11 +159,11 @@ class DeadLetterLimits:
         self._buried_at.append(self._seen)
 
 
-async def bury(log: TelemetryLog, record: Record, table: str, reason: str) -> None:
-    """Set *record* aside; returns once that is durable."""
+async def bury(log: TelemetryLog, record: Record, table: str, reason: str, source: str) -> None:
+    """Set *record* of the log *source* aside; returns once that is durable."""
     own = {
         "reason": reason[:REASON_CHARACTERS_MAX],
-        "log": log.identity,
+        "log": source,
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
@@ -165,23 +202,68 @@ async def dead_letter(log: TelemetryLog, number: int) -> DeadLetter:
     raise NotFound(f"dead letter {number} does not exist: see 'telemetryflow dlq list'")
 
 
-async def replay(log: TelemetryLog, inserts: Inserts, *, skip: Collection[int] = ()) -> Replayed:
-    """Insert the dead letters that were not replayed yet, in order, except the numbers to *skip*.
-
-    Stops at one that is still refused. Raises Unavailable or SchemaMismatch when ClickHouse
-    cannot take it now. What was replayed is not replayed again.
-    """
+async def settled(log: TelemetryLog) -> Settled:
+    """Which letters are settled now."""
     committed = await log.committed(REPLAY_GROUP, DEAD_LETTER_TOPIC, _PARTITION)
-    stored = 0
-    async for letter in dead_letters(log, committed.offset if committed else 0):
-        if letter.number not in skip:
-            try:
-                await _replay_one(log, inserts, letter)
-            except Invalid as error:
-                return Replayed(stored, letter, str(error))
-            stored += 1
-        await log.commit(REPLAY_GROUP, DEAD_LETTER_TOPIC, _PARTITION, letter.number + 1)
-    return Replayed(stored)
+    if committed is None:
+        first, _end = await log.bounds(DEAD_LETTER_TOPIC, _PARTITION)
+        return Settled(first, frozenset())
+    still_open = orjson.loads(committed.metadata)["open"] if committed.metadata else []
+    return Settled(committed.offset, frozenset(still_open))
+
+
+async def replay(
+    log: TelemetryLog, inserts: Inserts, numbers: Collection[int] | None = None
+) -> Replayed:
+    """Insert the letters of *numbers*, or all that are not settled, in order.
+
+    One that is still refused stays open and holds up nobody. What is settled is not inserted
+    again. Raises Unavailable or SchemaMismatch when ClickHouse cannot take it now, Conflict when
+    too many would be open.
+    """
+    state = await settled(log)
+    outcome = Replayed([], [])
+    async for letter in dead_letters(log, min(state.open, default=state.end)):
+        if state.has(letter.number) or (numbers is not None and letter.number not in numbers):
+            continue
+        try:
+            await _replay_one(log, inserts, letter)
+        except Invalid as error:
+            outcome.refused.append(Refused(letter.number, str(error)))
+            state = await _note(log, state.with_open(letter.number))
+        else:
+            crash_point("dead_letters.after_insert_before_commit")
+            outcome.stored.append(letter.number)
+            state = await _note(log, state.with_settled(letter.number))
+    return outcome
+
+
+async def purge(log: TelemetryLog, numbers: Collection[int] | None = None) -> int:
+    """Give up the letters of *numbers*, or all: they are neither listed nor replayed any more.
+
+    How many were given up. Their bytes stay until retention removes them.
+    """
+    state = await settled(log)
+    count = 0
+    async for letter in dead_letters(log, min(state.open, default=state.end)):
+        if not state.has(letter.number) and (numbers is None or letter.number in numbers):
+            state = state.with_settled(letter.number)
+            count += 1
+    await _note(log, state)
+    return count
+
+
+async def _note(log: TelemetryLog, state: Settled) -> Settled:
+    first, _end = await log.bounds(DEAD_LETTER_TOPIC, _PARTITION)
+    retained = sorted(number for number in state.open if number >= first)
+    if len(retained) > OPEN_LETTERS_MAX:
+        raise Conflict(
+            f"more than {OPEN_LETTERS_MAX} dead letters would stay open: replay or purge those "
+            f"before number {state.end} first"
+        )
+    metadata = orjson.dumps({"v": 1, "open": retained}).decode()
+    await log.commit(REPLAY_GROUP, DEAD_LETTER_TOPIC, _PARTITION, state.end, metadata)
+    return Settled(state.end, frozenset(retained))
 
 
 def rows_of_letter(letter: DeadLetter) -> list[dict[str, Any]]:

@@ -66,6 +66,32 @@ class LostPartition(TelemetryFlowError):
     """Another process writes the partition by now: this one must leave it alone."""
 
 
+class Lease(Protocol):
+    """One tenure of a partition: from the moment it was given to this process until it is gone.
+
+    A partition that goes and comes back has another lease, so that nobody goes on where he was.
+    """
+
+    @property
+    def lost(self) -> bool:
+        """Whether the tenure is over, for good."""
+        ...
+
+    def held(self) -> bool:
+        """Whether nobody else can have been given the partition yet (I10)."""
+        ...
+
+
+class EndlessLease:
+    """The lease of a log with one writer."""
+
+    lost = False
+
+    def held(self) -> bool:
+        """Always."""
+        return True
+
+
 class Assignment(Protocol):
     """Which partitions this process writes; several processes share a group."""
 
@@ -77,8 +103,8 @@ class Assignment(Protocol):
         """What is held and no longer assigned: others wait for its `release`."""
         ...
 
-    def holds(self, topic: str, partition: int) -> bool:
-        """Whether nobody else can have been given the partition yet (I10)."""
+    def lease(self, topic: str, partition: int) -> Lease:
+        """The present tenure of an assigned partition; of others, one that is over."""
         ...
 
     async def changed(self) -> None:
@@ -213,9 +239,9 @@ class WholeLog:
         """Nothing, ever."""
         return frozenset()
 
-    def holds(self, topic: str, partition: int) -> bool:
-        """Always."""
-        return (topic, partition) in self._places
+    def lease(self, topic: str, partition: int) -> EndlessLease:  # noqa: ARG002
+        """One without an end."""
+        return EndlessLease()
 
     async def changed(self) -> None:
         """Never returns."""

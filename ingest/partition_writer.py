@@ -19,13 +19,14 @@ from ingest.backoff import Backoff
 from ingest.dead_letters import DeadLetterLimits, bury
 from ingest.ingested import append_ingested
 from ingest.inserts import INSERT_SECONDS_MAX, Inserts
-from ingest.log import Record, TelemetryLog
+from ingest.log import EndlessLease, Lease, LostPartition, Record, TelemetryLog
 from ingest.plans import (
     DEFAULT_WINDOW,
     UNREADABLE,
     Group,
     GroupKey,
     NewerRelease,
+    Noted,
     Passed,
     Plan,
     PlannedRecord,
@@ -39,7 +40,13 @@ from ingest.plans import (
     to_metadata,
 )
 from ingest.ranges import BatchLimits, Ranges
-from ingest.recovery import end_of_the_known, passed, position_without_commit, report_deleted
+from ingest.recovery import (
+    end_of_the_known,
+    lost_from,
+    passed,
+    position_without_commit,
+    report_deleted,
+)
 from ingest.repeats import SeenRequests
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Invalid, Unavailable
@@ -59,6 +66,7 @@ _PAUSE_OF: Final = {SchemaMismatch: "schema", NewerRelease: "version"}
 
 # How long a partition that would set too much aside waits before it tries once more.
 PAUSE_SECONDS: Final = 30.0
+ENDLESS: Final = EndlessLease()
 # How often a writer that may not insert looks whether it may.
 LEASE_SECONDS: Final = 0.1
 # How often a partition is compared with what it was, besides when its leader changes.
@@ -79,8 +87,8 @@ class _Position:
 class PartitionWriter:
     """Writes one partition; owned by one task.
 
-    `holds` says whether the partition is this process's own now: nothing is inserted when it is
-    not (I10). Insert and plan are repeatable, so one that slips through does no harm either.
+    Nothing is inserted while the lease is not held (I10), and nothing is committed once it is lost.
+    Insert and plan are repeatable, so an insert that slips through does no harm either.
     """
 
     def __init__(
@@ -94,7 +102,7 @@ class PartitionWriter:
         ensure_tenants: EnsureTenants,
         insert_slots: asyncio.Semaphore,
         window: RetryWindow = DEFAULT_WINDOW,
-        holds: Callable[[], bool] = lambda: True,
+        lease: Lease = ENDLESS,
         dead_letter_limits: DeadLetterLimits | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -108,7 +116,7 @@ class PartitionWriter:
         self._sleep = sleep
         self._ranges = Ranges(log, topic, partition, limits=limits, sleep=sleep)
         self._window = window
-        self._holds = holds
+        self._lease = lease
         self._seen = SeenRequests(window)
         self._position: _Position | None = None
         self._look_back_at = 0.0
@@ -154,29 +162,33 @@ class PartitionWriter:
 
     async def _recover(self) -> _Position:
         """What the last process left, compared with what the log is now."""
-        committed = await self._log.committed(WRITER_GROUP, self._topic, self._partition)
+        self._check_lease()
+        place = (self._topic, self._partition)
+        committed = await self._log.committed(WRITER_GROUP, *place)
+        incarnation = await self._log.incarnation(self._topic)
         if committed is None:
-            offset = await position_without_commit(self._log, self._topic, self._partition)
-            position = _Position(offset, Progress())
+            offset = await position_without_commit(self._log, *place)
+            position = _Position(offset, Progress(), incarnation=incarnation)
         else:
             try:
-                progress, plan, last = from_metadata(committed.offset, committed.metadata)
+                noted = from_metadata(committed.offset, committed.metadata)
             except Invalid as error:
                 raise NewerRelease(f"{self._topic}/{self._partition}: {error}") from error
-            position = _Position(committed.offset, progress, last, plan)
+            position = _Position(committed.offset, noted.progress, noted.last, noted.plan)
+            position.incarnation = noted.incarnation or incarnation
             await self._go_back_to_the_known(position)
         if position.plan is not None:
+            # The last process may have sent it, and it may be under way.
             self._in_doubt_until = monotonic() + INSERT_SECONDS_MAX
-        position.incarnation = await self._log.incarnation(self._topic)
+            await report_deleted(self._log, *place, position.plan.start, position.plan.end + 1)
         self._seen = SeenRequests(position.plan.window if position.plan else self._window)
-        await self._seen.read_back(self._log, self._topic, self._partition, position.offset)
+        await self._seen.read_back(self._log, *place, position.offset)
         return position
 
     async def _go_back_to_the_known(self, position: _Position) -> bool:
         """Mend *position* if the log has other records than it had; whether it was mended."""
-        if position.last is None:
-            return False
-        end = await end_of_the_known(self._log, self._topic, self._partition, position.last)
+        known = (position.incarnation, position.last)
+        end = await end_of_the_known(self._log, self._topic, self._partition, *known)
         if end is None:
             return False
         position.offset, position.last, position.plan = min(end, position.offset), None, None
@@ -187,14 +199,14 @@ class PartitionWriter:
         """The records of the plan under way, or of a new one that is committed first."""
         plan = position.plan
         if plan is not None:
-            return await self._ranges.planned_records(plan.start, plan.end)
+            return await self._planned_again(position, plan)
         records = await self._ranges.next_records(position.offset)
         if self._is_doubtful(position, records) and await self._go_back_to_the_known(position):
             return []
         if not records:
             return []
         crash_point("writer.after_poll")
-        plan = new_plan(self._log.identity, records, self._seen.window)
+        plan = new_plan(self._source(position), records, self._seen.window)
         if plan.start > position.offset:
             place = (self._topic, self._partition)
             await report_deleted(self._log, *place, position.offset, plan.start)
@@ -204,15 +216,30 @@ class PartitionWriter:
         crash_point("writer.after_plan_commit")
         return records
 
+    async def _planned_again(self, position: _Position, plan: Plan) -> list[Record]:
+        """Exactly the records of a plan that was made before.
+
+        To insert fewer under its token, and pass the rest, would lose them.
+        """
+        records = await self._ranges.planned_records(plan.start, plan.end)
+        if not records or records[-1].offset < plan.end:
+            place = (self._topic, self._partition)
+            _first, end = await self._log.bounds(*place)
+            if end <= plan.end:
+                await lost_from(self._log, *place, plan.end, plan.epoch)
+                # What is left of it is planned anew: it may be stored already, but is not lost.
+                position.plan = None
+                return []
+        return records
+
     def _is_doubtful(self, position: _Position, records: Sequence[Record]) -> bool:
         """Whether the log may have lost what was read of it: another leader, or now and then."""
-        if position.last is None:
-            return False
         now = monotonic()
         if now >= self._look_back_at:
             self._look_back_at = now + LOOK_BACK_SECONDS
             return True
-        return bool(records) and records[0].epoch != position.last.epoch
+        last = position.last
+        return bool(records) and last is not None and records[0].epoch != last.epoch
 
     async def _opened(self, records: Sequence[Record]) -> list[PlannedRecord]:
         return [read_headers(record) for record in records]
@@ -223,7 +250,7 @@ class PartitionWriter:
         while (bounds := plan.bounds_of(group.key)) is not None and len(bounds) > 1:
             part = group.between(plan.start + bounds[0], plan.start + bounds[1])
             if len(part) == 1 and part[0].record.offset in plan.buried:
-                await self._bury(part[0], refusal)
+                await self._bury(part[0], refusal, self._source(position))
                 plan = plan.cut_at(group.key, bounds[1:])
             else:
                 token = insert_token(plan, group.key, bounds[0], bounds[1])
@@ -252,15 +279,16 @@ class PartitionWriter:
 
         async def insert() -> None:
             # Outside of the slots: partitions that are held must not wait for those that are not.
-            while not self._holds():
+            while not self._lease.held():
+                self._check_lease()
                 await self._sleep(LEASE_SECONDS)
             async with self._insert_slots:
-                if not self._holds():
+                if not self._lease.held():
                     raise Unavailable("the group of writers is not heard of")
                 crash_point("writer.before_insert")
                 try:
                     await self._inserts.insert(key, part, token)
-                except Unavailable:
+                except (Unavailable, SchemaMismatch):
                     self._in_doubt_until = monotonic() + INSERT_SECONDS_MAX
                     raise
 
@@ -288,12 +316,12 @@ class PartitionWriter:
         await self._sleep(left)
         return True
 
-    async def _bury(self, one: PlannedRecord, refusal: Invalid) -> None:
+    async def _bury(self, one: PlannedRecord, refusal: Invalid, source: str) -> None:
         record, table = one.record, one.info.table if one.info else ""
 
         async def append() -> None:
             try:
-                await bury(self._log, record, table, str(refusal))
+                await bury(self._log, record, table, str(refusal), source)
             except Invalid as error:
                 raise Unavailable(f"the dead-letter topic refuses a record: {error}") from error
 
@@ -334,7 +362,7 @@ class PartitionWriter:
             position.progress.dead + kept_rows - stored_rows,
             position.progress.repeated + _rows(planned) - kept_rows,
         )
-        last = passed(planned[-1].record, position.incarnation) if planned else position.last
+        last = passed(planned[-1].record) if planned else position.last
         done = _Position(plan.end + 1, progress, last, incarnation=position.incarnation)
         await self._commit_patiently(done.offset, done, None)
         # A plan of a release with other settings was repeated with its own window.
@@ -344,8 +372,18 @@ class PartitionWriter:
         await self._patiently(lambda: self._commit(offset, position, plan))
 
     async def _commit(self, offset: int, position: _Position, plan: Plan | None) -> None:
-        metadata = to_metadata(position.progress, plan, position.last)
+        self._check_lease()
+        noted = Noted(position.progress, plan, position.last, position.incarnation)
+        metadata = to_metadata(noted)
         await self._log.commit(WRITER_GROUP, self._topic, self._partition, offset, metadata)
+
+    def _source(self, position: _Position) -> str:
+        """Where offsets count: equal ones of another log, or of a topic made anew, are others."""
+        return f"{self._log.identity}/{position.incarnation}"
+
+    def _check_lease(self) -> None:
+        if self._lease.lost:
+            raise LostPartition(f"{self._topic}/{self._partition} is another writer's by now")
 
     async def _patiently(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         """The result of *work*, tried again as long as anything but the data is at fault."""

@@ -6,10 +6,11 @@ recognises what it has stored already. The metadata is one line of JSON of at mo
 
     {"v":1,"stored":S,"dead":D,"repeated":R}   rows ever stored, dead-lettered, and dropped because
                                                a client had sent them before
-    …,"last":[offset,ms,epoch,topic id]        the record passed last: a log that has another one
-                                               there was truncated or made anew
+    …,"log":L,"last":[offset,ms,epoch]         the incarnation of the topic, and the record passed
+                                               last: a log that has another one there lost its end
     …,"end":E,"token":T,"window":[ms,ids]      and the plan: from the committed offset up to E, and
                                                the window in which repeats are looked for
+    …,"epoch":P                                that of the record at E, if not 0
     …,"at":[table,days,encoding,b0,b1,…]       when data was refused: groups before this one are
                                                done, of this one remain the offsets from start+b0
                                                to start+b1, from there to start+b2, and so on
@@ -58,7 +59,6 @@ class Passed(NamedTuple):
     offset: int
     timestamp_ms: int
     epoch: int
-    incarnation: str
 
 
 class RetryWindow(NamedTuple):
@@ -84,12 +84,14 @@ class Plan:
     """The offsets [start..end] of one partition, to be inserted under tokens made from `token`.
 
     Which rows are inserted depends on `window`, so a successor with other settings must use it too.
+    `epoch` is that of the last record.
     """
 
     start: int
     end: int
     token: str
     window: RetryWindow = DEFAULT_WINDOW
+    epoch: int = 0
     cut: Cut | None = None
     buried: frozenset[int] = frozenset()
 
@@ -149,7 +151,7 @@ def new_plan(
         first.partition,
         *(first.offset, first.timestamp_ms, last.offset, last.timestamp_ms),
     )
-    return Plan(first.offset, last.offset, token, window)
+    return Plan(first.offset, last.offset, token, window, last.epoch)
 
 
 def insert_token(plan: Plan, group: GroupKey, first: int, end: int) -> str:
@@ -197,31 +199,37 @@ def is_newer(record: Record) -> bool:
     return len(version) == 1 and version[0] > SCHEMA_VERSION
 
 
-def to_metadata(progress: Progress, plan: Plan | None = None, last: Passed | None = None) -> str:
-    """What is committed with an offset."""
-    fields: dict[str, Any] = {
-        "v": METADATA_VERSION,
-        "stored": progress.stored,
-        "dead": progress.dead,
-        "repeated": progress.repeated,
-    }
-    if last is not None:
-        fields["last"] = list(last)
-    if plan is not None:
-        fields |= {"end": plan.end, "token": plan.token, "window": list(plan.window)}
-        if plan.cut is not None:
-            fields["at"] = [*plan.cut.group, *plan.cut.bounds]
-        if plan.buried:
-            fields["buried"] = _to_bitmap(plan.buried, plan.start)
-    return orjson.dumps(fields).decode()
-
-
 class Noted(NamedTuple):
     """What the metadata of a commit says."""
 
     progress: Progress
     plan: Plan | None = None
     last: Passed | None = None
+    incarnation: str = ""
+
+
+def to_metadata(noted: Noted) -> str:
+    """What is committed with an offset."""
+    progress, plan, last, incarnation = noted
+    fields: dict[str, Any] = {
+        "v": METADATA_VERSION,
+        "stored": progress.stored,
+        "dead": progress.dead,
+        "repeated": progress.repeated,
+    }
+    if incarnation:
+        fields["log"] = incarnation
+    if last is not None:
+        fields["last"] = list(last)
+    if plan is not None:
+        fields |= {"end": plan.end, "token": plan.token, "window": list(plan.window)}
+        if plan.epoch:
+            fields["epoch"] = plan.epoch
+        if plan.cut is not None:
+            fields["at"] = [*plan.cut.group, *plan.cut.bounds]
+        if plan.buried:
+            fields["buried"] = _to_bitmap(plan.buried, plan.start)
+    return orjson.dumps(fields).decode()
 
 
 def from_metadata(offset: int, metadata: str) -> Noted:
@@ -238,7 +246,7 @@ def from_metadata(offset: int, metadata: str) -> Noted:
         progress = Progress(int(fields["stored"]), int(fields["dead"]), int(fields["repeated"]))
         plan = _plan_of(offset, fields) if "end" in fields else None
         last = Passed(*fields["last"]) if "last" in fields else None
-        return Noted(progress, plan, last)
+        return Noted(progress, plan, last, str(fields.get("log", "")))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise Invalid(f"committed metadata cannot be read: {metadata[:200]!r}") from error
 
@@ -250,7 +258,8 @@ def _plan_of(start: int, fields: dict[str, Any]) -> Plan:
         cut = Cut((table, days, encoding), tuple(int(bound) for bound in bounds))
     buried = _from_bitmap(fields["buried"], start) if "buried" in fields else frozenset()
     window = RetryWindow(*map(int, fields["window"])) if "window" in fields else DEFAULT_WINDOW
-    return Plan(start, int(fields["end"]), str(fields["token"]), window, cut, buried)
+    epoch = int(fields.get("epoch", 0))
+    return Plan(start, int(fields["end"]), str(fields["token"]), window, epoch, cut, buried)
 
 
 def _to_bitmap(offsets: Iterable[int], start: int) -> str:

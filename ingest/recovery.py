@@ -13,6 +13,7 @@ from ingest import metrics
 from ingest.log import Record, TelemetryLog
 from ingest.plans import Passed
 from ingest.signals import INGESTED_TOPIC
+from shared.errors import Unavailable
 
 _READ_RECORDS_MAX: Final = 1_000
 _READ_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -20,42 +21,54 @@ _READ_BYTES_MAX: Final = 8 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-def passed(record: Record, incarnation: str) -> Passed:
+def passed(record: Record) -> Passed:
     """What to remember of a record that was passed."""
-    return Passed(record.offset, record.timestamp_ms, record.epoch, incarnation)
+    return Passed(record.offset, record.timestamp_ms, record.epoch)
 
 
 async def end_of_the_known(
-    log: TelemetryLog, topic: str, partition: int, last: Passed
+    log: TelemetryLog, topic: str, partition: int, known: str, last: Passed | None
 ) -> int | None:
     """None when *last* still stands where it stood, or was deleted by retention.
 
     Otherwise the offset from which on the log holds other records than it did: it lost its end,
-    or was made anew (then that is its beginning).
+    or was made anew (then that is its beginning). *known* is the incarnation that it had.
     """
     incarnation = await log.incarnation(topic)
     first, end = await log.bounds(topic, partition)
-    if incarnation != last.incarnation:
+    if incarnation != known:
         _report("recreated", 0, f"{topic}/{partition} is another log than before: it was made anew")
         return first
-    if last.offset < first:
+    if last is None or last.offset < first:
         return None
     if last.offset < end:
         found = await log.read(
             topic, partition, last.offset, records_max=1, bytes_max=1, wait_seconds=0
         )
         # A record that is damaged is left out of reads: that is no other log.
-        if not found or found[0].offset != last.offset or passed(found[0], incarnation) == last:
+        if not found or found[0].offset != last.offset or passed(found[0]) == last:
             return None
-    epoch_end = await log.epoch_end(topic, partition, last.epoch)
-    kept_end = last.offset if epoch_end is None else min(max(first, epoch_end), last.offset)
+    return max(first, await lost_from(log, topic, partition, last.offset, last.epoch))
+
+
+async def lost_from(log: TelemetryLog, topic: str, partition: int, offset: int, epoch: int) -> int:
+    """From which offset on the log lost its records, given that *offset* of *epoch* is not there.
+
+    Raises Unavailable when it is not lost: a leader that was just elected may not show all of its
+    records yet.
+    """
+    end = await log.epoch_end(topic, partition, epoch)
+    if end is not None and end > offset:
+        raise Unavailable(f"{topic}/{partition} does not show record {offset} yet")
+    if end is None:
+        _first, end = await log.bounds(topic, partition)
     _report(
         "truncated",
-        last.offset + 1 - kept_end,
-        f"{topic}/{partition} lost its acknowledged records from offset {kept_end} on: a replica "
-        "that had not got them was elected, or a disk was lost",
+        offset + 1 - min(end, offset),
+        f"{topic}/{partition} lost its acknowledged records from offset {end} on: a replica that "
+        "had not got them was elected, or a disk was lost",
     )
-    return kept_end
+    return min(end, offset)
 
 
 async def position_without_commit(log: TelemetryLog, topic: str, partition: int) -> int:

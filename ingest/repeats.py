@@ -19,7 +19,7 @@ from ingest.log import Record, TelemetryLog
 from ingest.native_rows import without_rows
 from ingest.plans import PlannedRecord, RetryWindow, is_newer, read_headers
 from ingest.records import RecordInfo, RequestRows, TenantRows, to_headers
-from shared.errors import Invalid
+from shared.errors import Invalid, Unavailable
 
 # Blocks are at most INGEST_BLOCK_BYTES_MAX when raw; no frame may grow beyond this.
 RAW_BYTES_MAX: Final = 1 << 30
@@ -61,11 +61,16 @@ class SeenRequests:
         return (next(reversed(times)) - next(iter(times))) / 1000
 
     async def read_back(self, log: TelemetryLog, topic: str, partition: int, offset: int) -> None:
-        """Learn what stands in the log before *offset*, as far as the window reaches."""
+        """Learn what stands in the log before *offset*, as far as the window reaches.
+
+        Raises Unavailable while the log does not show all of that.
+        """
         self._seen.clear()
         if not all(self.window):
             return
-        first, _end = await log.bounds(topic, partition)
+        first, end = await log.bounds(topic, partition)
+        if end < offset:
+            raise Unavailable(f"{topic}/{partition} does not show its records up to {offset} yet")
         last = await _one(log, topic, partition, max(first, offset - 1))
         if first >= offset or last is None:
             return
@@ -80,7 +85,7 @@ class SeenRequests:
                 wait_seconds=0,
             )
             if not records:
-                return
+                raise Unavailable(f"{topic}/{partition} does not show record {at}")
             for record in records:
                 if record.offset < offset and not is_newer(record):
                     self._note(read_headers(record))

@@ -181,7 +181,7 @@ class Writer:
             ensure_tenants=self._tenants.ensure,
             insert_slots=self._insert_slots,
             window=self._window,
-            holds=lambda: assignment.holds(topic, partition),
+            lease=assignment.lease(topic, partition),
         )
 
 

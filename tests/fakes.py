@@ -49,6 +49,8 @@ class MemoryLog:
         self.identity = identity
         self.faults = Faults()
         self.incarnations: dict[str, str] = {}
+        # Just elected, a leader of Kafka may not show its last records: so many are shown.
+        self.shown_end = 1 << 62
         self.records: dict[tuple[str, int], list[Record]] = {}
         self.commits: dict[tuple[str, str, int], Committed] = {}
         self.commit_history: list[tuple[str, str, int, Committed]] = []
@@ -111,7 +113,7 @@ class MemoryLog:
         found: list[Record] = []
         size = 0
         for record in self.records.get((topic, partition), []):
-            if record.offset < from_offset:
+            if record.offset < from_offset or record.offset >= self.shown_end:
                 continue
             size += len(record.value)
             if len(found) == records_max or (found and size > bytes_max):
@@ -124,7 +126,7 @@ class MemoryLog:
         place = (topic, partition)
         end = self._ends.get(place, 0)
         kept = self.records.get(place, [])
-        return (kept[0].offset if kept else end), end
+        return (kept[0].offset if kept else end), min(end, self.shown_end)
 
     async def partitions(self, topic: str) -> int:
         return self._partition_count

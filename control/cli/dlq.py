@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ingest.app import open_log
-from ingest.dead_letters import dead_letter, dead_letters, rows_of_letter
+from ingest.dead_letters import dead_letter, dead_letters, rows_of_letter, settled
+from ingest.dead_letters import purge as purge_letters
 from ingest.dead_letters import replay as replay_letters
 from ingest.inserts import ClickHouseInserts
 from ingest.log import TelemetryLog
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
-from shared.errors import Invalid
+from shared.errors import Conflict, Invalid
 from shared.settings import Settings
 
 ROWS_SHOWN_MAX = 20
@@ -32,17 +33,24 @@ async def _log(settings: Settings) -> AsyncIterator[TelemetryLog]:
         await log.close()
 
 
-def list_letters(settings: Settings, _options: Namespace) -> int:
+def list_letters(settings: Settings, options: Namespace) -> int:
     """One line each, oldest first."""
-    asyncio.run(_list(settings))
+    asyncio.run(_list(settings, options))
     return 0
 
 
-async def _list(settings: Settings) -> None:
+async def _list(settings: Settings, options: Namespace) -> None:
     table = Table("number", "buried", "from", "table", "bytes", "reason", box=None)
     async with _log(settings) as log:
+        state = await settled(log)
         async for letter in dead_letters(log):
             origin = letter.origin
+            if state.has(letter.number) and not options.all:
+                continue
+            if options.topic not in origin.topic or options.reason not in letter.reason:
+                continue
+            if table.row_count == options.limit:
+                break
             table.add_row(
                 str(letter.number),
                 _time(letter.buried_at_ms),
@@ -84,23 +92,37 @@ async def _show(settings: Settings, number: int) -> None:
         print(f"  {orjson.dumps(row, default=repr).decode()}")
 
 
-def replay(settings: Settings, _options: Namespace) -> int:
-    """Insert what was not replayed yet; exit code 1 when one is still refused."""
-    return asyncio.run(_replay(settings))
+def replay(settings: Settings, options: Namespace) -> int:
+    """Insert those that are not settled; exit code 1 when one is still refused."""
+    return asyncio.run(_replay(settings, set(options.numbers) or None))
 
 
-async def _replay(settings: Settings) -> int:
+async def _replay(settings: Settings, numbers: set[int] | None) -> int:
     async with (
         _log(settings) as log,
         await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse,
     ):
         inserts = ClickHouseInserts(clickhouse, database=settings.clickhouse_database)
-        outcome = await replay_letters(log, inserts)
-    print(f"{outcome.stored} dead letters stored")
-    if outcome.refused is None:
-        return 0
-    print(f"stopped at {outcome.refused.number}, which is still refused: {outcome.reason}")
-    return 1
+        outcome = await replay_letters(log, inserts, numbers)
+    print(f"{len(outcome.stored)} dead letters stored")
+    for refused in outcome.refused:
+        print(f"{refused.number} is still refused: {refused.reason[:REASON_CHARACTERS_SHOWN]}")
+    return 1 if outcome.refused else 0
+
+
+def purge(settings: Settings, options: Namespace) -> int:
+    """Give letters up for good."""
+    if not options.numbers and not options.all:
+        raise Conflict("say which: numbers, or --all")
+    if not options.yes:
+        raise Conflict("their data will be lost: add --yes if you mean it")
+    print(f"{asyncio.run(_purge(settings, set(options.numbers) or None))} dead letters given up")
+    return 0
+
+
+async def _purge(settings: Settings, numbers: set[int] | None) -> int:
+    async with _log(settings) as log:
+        return await purge_letters(log, numbers)
 
 
 def _time(milliseconds: int) -> str:

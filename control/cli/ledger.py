@@ -8,8 +8,13 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from ingest.ledger.writer import SETTLED_SECONDS
+from ingest.app import open_log
+from ingest.ledger.writer import LEDGER_GROUP, LEDGER_TOPICS, SETTLED_SECONDS
+from ingest.log import TelemetryLog
+from ingest.partition_writer import WRITER_GROUP
+from ingest.signals import TOPIC_OF_SIGNAL
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
+from shared.errors import Unavailable
 from shared.settings import Settings
 
 # Column of the view -> heading.
@@ -49,13 +54,31 @@ def ledger(settings: Settings, options: Namespace) -> int:
 
 
 async def _rows(settings: Settings, tenant: str, minutes: int) -> Sequence[Sequence[Any]]:
+    try:
+        log = await open_log(settings)
+        try:
+            age = await _age_seconds(log)
+        finally:
+            await log.close()
+    except Unavailable as error:
+        print(f"the log cannot be asked what is in flight, so nothing counts as missing: {error}")
+        age = minutes * 60.0
     async with await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse:
         return await clickhouse.query(
             f"SELECT {', '.join(_COLUMNS)}, "  # noqa: S608
-            f"Minute < now() - {SETTLED_SECONDS} AS IsOver "
+            f"Minute < now() - {int(age + SETTLED_SECONDS)} AS IsOver "
             f"FROM `{settings.clickhouse_database}`.ledger "
             "WHERE Minute >= now() - INTERVAL {minutes:UInt32} MINUTE "
             "AND ({tenant:String} = '' OR TenantId = {tenant:String}) "
             "ORDER BY Minute, TenantId, Signal",
             {"minutes": minutes, "tenant": tenant},
         )
+
+
+async def _age_seconds(log: TelemetryLog) -> float:
+    """Age of the oldest record of *log* that is not yet stored, or not yet in the ledger."""
+    groups = {WRITER_GROUP: TOPIC_OF_SIGNAL.values(), LEDGER_GROUP: LEDGER_TOPICS}
+    backlogs = [
+        await log.backlog(group, topic) for group, topics in groups.items() for topic in topics
+    ]
+    return max(backlog.age_seconds for backlog in backlogs)

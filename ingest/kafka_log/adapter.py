@@ -11,7 +11,15 @@ from ingest.kafka_log.offsets import Member, NoMember, Offsets
 from ingest.kafka_log.producer import PartitionProducer
 from ingest.kafka_log.reader import Reader
 from ingest.kafka_log.topics import TopicRules, ensure_topics, topic_id
-from ingest.log import Backlog, Committed, Headers, LostPartition, Record
+from ingest.log import (
+    Backlog,
+    Committed,
+    EndlessLease,
+    Headers,
+    Lease,
+    LostPartition,
+    Record,
+)
 from ingest.metrics import LOG_APPEND_SECONDS
 from shared.errors import Invalid, Unavailable
 
@@ -157,12 +165,14 @@ class KafkaLog:
         place = self._place(topic, partition)
         membership = self._memberships.get(group)
         member: Member = membership or NoMember()
+        # Of this moment: a partition that goes and comes back meanwhile is another matter.
+        lease: Lease = membership.lease(topic, partition) if membership else EndlessLease()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             self._check_open()
-            if membership is not None and not membership.has(topic, partition):
+            if lease.lost:
                 raise LostPartition(f"{topic}/{partition} is another writer's by now")
-            if membership is not None and not membership.holds(topic, partition):
+            if not lease.held():
                 raise Unavailable("the group of writers was not heard of lately")
             stale = await self._offsets.commit(
                 self._group(group), place, Committed(offset, metadata), member

@@ -12,6 +12,7 @@ the group settles, over a connection of their own, since a JoinGroup holds up it
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
@@ -59,6 +60,18 @@ class Fenced(Conflict):
     """Another process uses the same static id."""
 
 
+class PartitionLease:
+    """One tenure of a partition by a member of the group."""
+
+    def __init__(self, membership: "Membership", *, lost: bool = False) -> None:
+        self.lost = lost
+        self._membership = membership
+
+    def held(self) -> bool:
+        """Whether nobody else can have been given the partition yet."""
+        return not self.lost and self._membership.is_heard()
+
+
 class Membership:
     """This process as a member of *group*; a task of its own keeps it up."""
 
@@ -80,7 +93,7 @@ class Membership:
         self._instance_id = instance_id or None
         self.generation = -1
         self.member_id = ""
-        self._held: frozenset[Place] = frozenset()
+        self._leases: dict[Place, PartitionLease] = {}
         self._assigned: frozenset[Place] = frozenset()
         self._heard_at = float("-inf")
         self._changed = asyncio.Event()
@@ -103,20 +116,20 @@ class Membership:
 
     def revoked(self) -> frozenset[Place]:
         """What this process holds and is no longer to write: others wait for it."""
-        return self._by_port_names(self._held - self._assigned)
+        return self._by_port_names(self._leases.keys() - self._assigned)
 
-    def holds(self, topic: str, partition: int) -> bool:
-        """Whether nobody else can have been given the partition yet."""
-        now = monotonic()
+    def lease(self, topic: str, partition: int) -> "PartitionLease":
+        """The present tenure of a partition; one that is over if it is not this member's."""
+        place = (self._prefix + topic, partition)
+        return self._leases.get(place) or PartitionLease(self, lost=True)
+
+    def is_heard(self) -> bool:
+        """Whether the group cannot have counted this member out yet."""
         lease_ends = self._heard_at + self._session_seconds
         # Who does not come when the group settles is counted out, however alive it is.
         if self._settling_since is not None:
             lease_ends = min(lease_ends, self._settling_since + REBALANCE_SECONDS)
-        return self.has(topic, partition) and now < lease_ends - LEASE_MARGIN_SECONDS
-
-    def has(self, topic: str, partition: int) -> bool:
-        """Whether the partition is this member's, even if the group was not heard of lately."""
-        return (self._prefix + topic, partition) in self._held
+        return monotonic() < lease_ends - LEASE_MARGIN_SECONDS
 
     async def changed(self) -> None:
         """Wait until `assigned` may have changed. Raises what ended the membership for good."""
@@ -132,7 +145,10 @@ class Membership:
 
     def release(self, places: Iterable[Place]) -> None:
         """Nothing is under way any more for *places*: others may be given them."""
-        self._held -= frozenset((self._prefix + topic, number) for topic, number in places)
+        for topic, partition in places:
+            lease = self._leases.pop((self._prefix + topic, partition), None)
+            if lease is not None:
+                lease.lost = True
         self._unsettle()
 
     async def close(self) -> None:
@@ -254,22 +270,25 @@ class Membership:
             self._settling_since = monotonic()
         self._unsettled.set()
 
-    def _by_port_names(self, places: frozenset[Place]) -> frozenset[Place]:
+    def _by_port_names(self, places: AbstractSet[Place]) -> frozenset[Place]:
         return frozenset((topic.removeprefix(self._prefix), number) for topic, number in places)
 
     def _take(self, assigned: frozenset[Place]) -> None:
         self._assigned = assigned
-        self._held |= assigned
+        for place in assigned - self._leases.keys():
+            self._leases[place] = PartitionLease(self)
         metrics.PARTITIONS_ASSIGNED.set(len(assigned))
         self._changed.set()
 
     def _lose_all(self) -> None:
         self.generation = -1
-        self._held = frozenset()
+        for lease in self._leases.values():
+            lease.lost = True
+        self._leases.clear()
         self._take(frozenset())
 
     def _metadata(self) -> bytes:
-        held = orjson.dumps({"generation": self.generation, "held": sorted(self._held)})
+        held = orjson.dumps({"generation": self.generation, "held": sorted(self._leases)})
         encoded: bytes = ProtocolMetadata(0, self._topics, held).encode()
         return encoded
 

@@ -59,9 +59,9 @@ class Reader:
                     if batch.next_offset <= offset:
                         continue
                     damaged = batch
-                    records += [
-                        one for one in batch.records(topic, partition) if offset <= one.offset < end
-                    ]
+                    # The end in the answer may be older than the records in it.
+                    found = batch.records(topic, partition)
+                    records += [one for one in found if one.offset >= offset]
                     offset = batch.next_offset
             except Damaged as error:
                 if not records and vain_fetches >= VAIN_FETCHES_MAX:

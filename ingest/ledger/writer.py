@@ -25,6 +25,7 @@ from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
 from shared.errors import Invalid, TelemetryFlowError, Unavailable
 
 LEDGER_GROUP: Final = "ledger"
+LEDGER_TOPICS: Final = (INGESTED_TOPIC, LEDGER_TOPIC)
 # Documents wait so long for more: each INSERT has one row per tenant, minute and event.
 GATHER_SECONDS: Final = 10.0
 DOCUMENTS_PER_PLAN_MAX: Final = 2_000
@@ -33,6 +34,8 @@ CHECK_SECONDS: Final = 30.0
 # A minute is looked at once everything of it must have come through, and for a day.
 SETTLED_SECONDS: Final = 180.0
 CHECKED_SECONDS_MAX: Final = 24 * 3600.0
+# By how much the clocks of this process and of the log may differ.
+CLOCK_SECONDS: Final = 10.0
 # How many documents back a repeated one may be; also how many a successor reads back.
 SEEN_DOCUMENTS: Final = 5_000
 _READ_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -86,6 +89,11 @@ class LedgerWriter:
         self._database = database
         self._positions: dict[Place, _Position] = {}
         self._check_at = 0.0
+        # Unix times: before `_settled` everything is in the table; before `_passed` it will be,
+        # with the documents that were pending at `_looked_at`.
+        self._settled = 0
+        self._passed = 0
+        self._looked_at = 0.0
 
     async def run(self) -> None:
         """Write until cancelled: that loses nothing, the plan is repeated."""
@@ -109,18 +117,11 @@ class LedgerWriter:
 
     async def missing(self) -> dict[str, int]:
         """Items by signal that were acknowledged and are nowhere; logs where."""
-        age = 0.0
-        for group, topics in (
-            (WRITER_GROUP, list(TOPIC_OF_SIGNAL.values())),
-            (LEDGER_GROUP, [INGESTED_TOPIC, LEDGER_TOPIC]),
-        ):
-            for topic in topics:
-                age = max(age, (await self._log.backlog(group, topic)).age_seconds)
-        now = time()
+        settled = await self._settled_until()
         rows = await self._query(
             f"SELECT Signal, TenantId, Minute, Missing FROM `{self._database}`.ledger "  # noqa: S608
-            f"WHERE Missing > 0 AND Minute < toDateTime({int(now - age - SETTLED_SECONDS)}) "
-            f"AND Minute > toDateTime({int(now - CHECKED_SECONDS_MAX)})"
+            f"WHERE Missing > 0 AND TenantId != '' AND Minute < toDateTime({settled}) "
+            f"AND Minute > toDateTime({int(time() - CHECKED_SECONDS_MAX)})"
         )
         found = dict.fromkeys([str(signal) for signal in TOPIC_OF_SIGNAL], 0)
         for signal, tenant, minute, items in rows:
@@ -131,10 +132,27 @@ class LedgerWriter:
             )
         return found
 
+    async def _settled_until(self) -> int:
+        """Unix time before which everything of a minute stands in the table, 0 at the first look.
+
+        What the writers have passed is only told then: it counts once the documents that were
+        pending at an earlier look are in the table too.
+        """
+        pending = [await self._log.backlog(LEDGER_GROUP, topic) for topic in LEDGER_TOPICS]
+        age = max((one.age_seconds + CLOCK_SECONDS for one in pending if one.records), default=0.0)
+        if self._looked_at <= time() - age:
+            self._settled = self._passed
+            now = time()
+            topics = TOPIC_OF_SIGNAL.values()
+            ages = [(await self._log.backlog(WRITER_GROUP, one)).age_seconds for one in topics]
+            self._passed = int(now - max(ages) - SETTLED_SECONDS)
+            self._looked_at = time()
+        return self._settled
+
     async def _joined(self) -> Assignment:
         while True:
             with suppress(Unavailable):
-                return await self._log.join(LEDGER_GROUP, [INGESTED_TOPIC, LEDGER_TOPIC])
+                return await self._log.join(LEDGER_GROUP, LEDGER_TOPICS)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, assignment: Assignment) -> None:
@@ -144,7 +162,7 @@ class LedgerWriter:
         assignment.release(assignment.revoked())
         for place in sorted(assigned):
             try:
-                while assignment.holds(*place) and await self.step(place):
+                while assignment.lease(*place).held() and await self.step(place):
                     pass
             except LostPartition as error:
                 logger.info("the ledger of %s/%d: %s", *place, error)
@@ -191,8 +209,12 @@ class LedgerWriter:
     ) -> list[Record]:
         if position.end is not None:
             end = position.end + 1
+            if (await self._log.bounds(*place))[1] < end:
+                raise Unavailable("the log does not show all documents of the plan")
             return [record async for record in self._records(place, position.offset, end)]
         _first, end = await self._log.bounds(*place)
+        # A log that lost documents uses their offsets again.
+        position.offset = min(position.offset, end)
         end = min(end, position.offset + DOCUMENTS_PER_PLAN_MAX)
         records = [record async for record in self._records(place, position.offset, end)]
         if not records:

@@ -384,7 +384,7 @@ async def test_who_joins_alone_is_assigned_everything_and_may_commit(log: Teleme
         async with asyncio.timeout(20):
             while assignment.assigned() != everything:
                 await assignment.changed()
-        assert all(assignment.holds(*place) for place in everything)
+        assert all(assignment.lease(*place).held() for place in everything)
         await log.commit("writer", TOPIC, 0, 1, "note")
         assert await log.committed("writer", TOPIC, 0) == Committed(1, "note")
     finally:

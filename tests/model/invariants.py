@@ -21,7 +21,6 @@ def is_quiet(state: State) -> bool:
         and owner.phase == "poll"
         and len(state.logs[-1]) in (owner.offset, state.first)
         and owner.incarnation == state.incarnation
-        and state.committed.plan is None
         and state.zombie is None
         and not state.flights
         and not any(gateway.pending for gateway in state.gateways)

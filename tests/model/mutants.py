@@ -68,18 +68,19 @@ WORLDS: Final = {
         requests=2,
         appended=(Record(0, 0),),
     ),
-    # ClickHouse refuses good data, as if the data were at fault.
+    # ClickHouse refuses good data once, as if the data were at fault.
     "misjudged": Bounds(
-        faults=_WRITER | {"rebalance", "return", "misjudged refusal"},
+        faults=_WRITER | _MOVES | {"misjudged refusal"},
         faults_max=4,
         requests=2,
         appended=_THREE[:2],
     ),
 }
-# Here no rule of the writer helps: it must not happen that good data is refused as bad, while an
-# old writer sleeps between its last look at the lease and its insert.
+# Here no rule of the writer helps: good data is refused before the wait and after it.
 BEYOND: Final = {
-    "misjudged, asleep": replace(WORLDS["misjudged"], faults=WORLDS["misjudged"].faults | {"slip"}),
+    "misjudged, twice": replace(
+        WORLDS["misjudged"], faults=WORLDS["misjudged"].faults | {"another misjudged refusal"}
+    ),
 }
 
 
@@ -105,6 +106,13 @@ MUTANTS: Final = (
     Mutant(
         "I4", "cut without committing the halves", "misjudged", Rules(cut_committed_first=False)
     ),
+    Mutant("I4", "cut at once", "misjudged", Rules(cut_waits="for nothing")),
+    Mutant(
+        "I4",
+        "cut after one's own inserts are over",
+        "misjudged",
+        Rules(cut_waits="for its own inserts"),
+    ),
     Mutant("I5", "a token of offsets alone", "log", Rules(token_names_incarnation=False)),
     Mutant("I9", "repeats are not dropped", "retries", Rules(drop_repeats=False)),
     Mutant("I10", "a lost writer's commits count", "writers", Rules(fenced_commits=False)),
@@ -116,10 +124,6 @@ MUTANTS: Final = (
     Mutant(
         "I14", "a request's id without the tenant", "retries", Rules(identity_names_tenant=False)
     ),
-)
-
-# What the writer does not do yet: histories that its code allows today.
-GAPS: Final = (
     Mutant(
         "I10",
         "a partition that comes back is written on where it was left",
@@ -138,17 +142,9 @@ GAPS: Final = (
         "log",
         Rules(plan_names_incarnation=False),
     ),
-    Mutant(
-        "I4",
-        "a cut waits for no earlier insert",
-        "misjudged",
-        Rules(cut_waits="for nothing"),
-    ),
-    Mutant(
-        "I4",
-        "a cut waits for the inserts of the same process only",
-        "misjudged",
-        Rules(cut_waits="for its own inserts"),
-    ),
-    Mutant("I4", "a cut waits for all inserts, but one begins later", "misjudged, asleep", Rules()),
+)
+
+# What no rule of the writer covers.
+LIMITS: Final = (
+    Mutant("I4", "good data is refused again after the wait", "misjudged, twice", Rules()),
 )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 Place = tuple[int, int]
 # Incarnation (stands for the times in a real token), start and end of the plan, group, both bounds.
 Token = tuple[int, int, int, int, int, int]
-CutWaits = Literal["for nothing", "for its own inserts", "until all fates are known"]
+CutWaits = Literal["for nothing", "for its own inserts", "for all inserts"]
 
 
 class Record(NamedTuple):
@@ -64,8 +64,8 @@ class Committed(NamedTuple):
 class Writer(NamedTuple):
     """One writer process.
 
-    `rows` are the records of its plan, as it holds them in memory; `doubt` says that an insert of
-    the plan had no answer; `incarnation` is that of the topic when it started.
+    `rows` are the records of its plan, as it holds them in memory; `doubt` says that an earlier
+    insert of the plan may still take effect; `incarnation` is that of the topic when it started.
     """
 
     phase: Literal["start", "poll", "insert", "finish"] = "start"
@@ -85,7 +85,10 @@ class Insert(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. `stored` is a sorted multiset; `reported` and `swallowed` are for the checks."""
+    """Everything. `stored` is a sorted multiset; `reported` and `swallowed` are for the checks.
+
+    `misjudged` says that ClickHouse has refused good data as if it were bad.
+    """
 
     clients: tuple[Client, ...]
     gateways: tuple[Gateway, ...]
@@ -100,6 +103,7 @@ class State(NamedTuple):
     dead: frozenset[Place]
     reported: frozenset[Place]
     swallowed: bool
+    misjudged: bool
     counted: int
     faults_left: int
 
@@ -124,6 +128,7 @@ class Rules:
     cut_committed_first: bool = True
     cut_refused: bool = True
     bury_before_passing: bool = True
+    cut_waits: CutWaits = "for all inserts"
     count_with_commit: bool = True
     report_deleted: bool = True
     notice_new_topic: bool = True
@@ -131,7 +136,6 @@ class Rules:
     start_anew_on_return: bool = True
     report_deleted_of_plan: bool = True
     plan_names_incarnation: bool = True
-    cut_waits: CutWaits = "until all fates are known"
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def first_state(bounds: Bounds) -> State:
         dead=frozenset(),
         reported=frozenset(),
         swallowed=False,
+        misjudged=False,
         counted=0,
         faults_left=bounds.faults_max,
     )

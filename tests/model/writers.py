@@ -130,7 +130,8 @@ def _recovered(state: State, bounds: Bounds) -> _WriterStep:
         state = _report(state, range(plan.start, min(state.first, plan.end + 1)))
     end = min(len(state.logs[-1]), plan.end + 1)
     rows = tuple((now, at) for at in range(max(plan.start, state.first), end))
-    then = Writer("insert", offset, plan, last, rows, incarnation=now)
+    doubt = bounds.rules.cut_waits == "for all inserts"
+    then = Writer("insert", offset, plan, last, rows, doubt, now)
     return "starts, and finds a plan", None, state, then
 
 
@@ -180,9 +181,10 @@ def _insert(state: State, bounds: Bounds, writer: Writer) -> Iterator[_WriterSte
         yield f"inserts {names}", None, stored, then
         doubtful = writer._replace(doubt=True)
         yield f"inserts {names}, but the answer is lost", "insert answer lost", stored, doubtful
-        for label, fault, after, cut in _cut(state, bounds, writer, work):
-            if fault is None:
-                yield f"{label}, refused though it is good", "misjudged refusal", after, cut
+        again = "another misjudged refusal"
+        fault = again if state.misjudged else "misjudged refusal"
+        for label, _, after, cut in _cut(state._replace(misjudged=True), bounds, writer, work):
+            yield f"{label}, refused though it is good", fault, after, cut
     flights = tuple(sorted((*state.flights, Insert(token, work.rows))))
     late = state._replace(flights=flights)
     label = f"sends an insert of {names} and sees no answer"
@@ -191,13 +193,10 @@ def _insert(state: State, bounds: Bounds, writer: Writer) -> Iterator[_WriterSte
 
 def _cut(state: State, bounds: Bounds, writer: Writer, work: Work) -> Iterator[_WriterStep]:
     """The insert was refused for its data."""
-    waits = bounds.rules.cut_waits
-    if waits == "for its own inserts" and writer.doubt:
-        return
-    if waits == "until all fates are known" and (
-        work.token(bounds) in state.tokens
-        or any(set(flight.rows) & set(work.rows) for flight in state.flights)
-    ):
+    if writer.doubt and bounds.rules.cut_waits != "for nothing":
+        if not state.flights:
+            over = writer._replace(doubt=False)
+            yield f"waits, then inserts {_names(work.rows)} once more", None, state, over
         return
     plan = work.cut()
     then = writer._replace(plan=plan, doubt=False)

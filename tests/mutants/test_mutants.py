@@ -81,6 +81,13 @@ MUTANTS: Final = (
         RECOVERY_TESTS,
     ),
     Mutant(
+        "I4 a part of a plan taken for the whole",
+        "ingest/partition_writer.py",
+        "        if not records or records[-1].offset < plan.end:",
+        "        if plan.end < 0:",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
         "I5 tokens of offsets alone",
         "ingest/plans.py",
         "        *(first.offset, first.timestamp_ms, last.offset, last.timestamp_ms),",
@@ -125,11 +132,19 @@ MUTANTS: Final = (
     Mutant(
         "I10 inserted without holding the partition",
         "ingest/partition_writer.py",
-        "            while not self._holds():\n"
+        "            while not self._lease.held():\n"
+        "                self._check_lease()\n"
         "                await self._sleep(LEASE_SECONDS)\n"
         "            async with self._insert_slots:\n"
-        "                if not self._holds():\n",
-        "            async with self._insert_slots:\n                if not self._holds:\n",
+        "                if not self._lease.held():\n",
+        "            async with self._insert_slots:\n                if not self._lease:\n",
+        RECOVERY_TESTS,
+    ),
+    Mutant(
+        "I10 gone on with where it was when the partition comes back",
+        "ingest/partition_writer.py",
+        "        if self._lease.lost:",
+        "        if self._lease.lost and not self._lease:",
         RECOVERY_TESTS,
     ),
     Mutant(
@@ -142,7 +157,7 @@ MUTANTS: Final = (
     Mutant(
         "I11 a refused record passed without a dead letter",
         "ingest/partition_writer.py",
-        "                await bury(self._log, record, table, str(refusal))",
+        "                await bury(self._log, record, table, str(refusal), source)",
         "                await asyncio.sleep(0)",
         WRITER_TESTS,
     ),
@@ -175,6 +190,13 @@ MUTANTS: Final = (
         GATEWAY_TESTS,
     ),
     Mutant(
+        "I12 records beyond an end that is out of date are passed over",
+        "ingest/kafka_log/reader.py",
+        "if one.offset >= offset]",
+        "if offset <= one.offset < end]",
+        ("tests/unit/ingest/kafka/test_reader.py",),
+    ),
+    Mutant(
         "F30 records deleted unread are not reported",
         "ingest/recovery.py",
         "    if deleted > 0:",
@@ -184,7 +206,7 @@ MUTANTS: Final = (
     Mutant(
         "F20 a log made anew is taken for the old one",
         "ingest/recovery.py",
-        "    if incarnation != last.incarnation:",
+        "    if incarnation != known:",
         '    if incarnation == "never":',
         RECOVERY_TESTS,
     ),

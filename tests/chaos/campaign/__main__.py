@@ -26,7 +26,10 @@ def main() -> int:
         campaign.count_again(results)
     if options.report:
         write_report(options.report, results, log=options.log)
-    return 0 if results and all(result.good for result in results) else 1
+    if results and all(result.good for result in results):
+        return 0
+    print(f"what the processes printed is in {options.folder}", flush=True)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:

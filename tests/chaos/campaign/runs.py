@@ -230,5 +230,5 @@ def judge(result: Result, tally: Tally, stored: Mapping[str, Stored]) -> None:
         result.twice += one.rows - one.distinct
         result.lost += max(tally.acked[signal] - one.distinct, 0)
         result.of_wrong_tenant += one.of_wrong_tenant
-        if one.highest >= tally.sent[signal]:
+        if one.rows and one.highest >= tally.sent[signal]:
             result.complaints.append(f"{signal}: stored what was never sent")

@@ -3,18 +3,24 @@
 import asyncio
 import contextlib
 import random
+from argparse import Namespace
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
 from time import time
 from typing import Any
 
 import orjson
 import pytest
 
+from control.cli.ledger import ledger as ledger_command
 from ingest.ledger.counts import At, GatewayCounts
 from ingest.ledger.writer import LedgerWriter
+from ingest.log import Backlog
 from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.errors import Unavailable
+from shared.settings import Settings
 from tests.fakes import Crash, MemoryLog
 from tests.integration.ingest.test_writer_clickhouse import migrated
 from tests.integration.shared.embedded_server import EmbeddedServer
@@ -34,6 +40,20 @@ async def clickhouse(server: EmbeddedServer) -> AsyncIterator[ClickHouse]:
     async with ClickHouse(ClickHouseAddress("127.0.0.1", server.port)) as connected:
         await connected.command("TRUNCATE TABLE telemetry.tf_ledger")
         yield connected
+
+
+class AgingLog(MemoryLog):
+    """Tells how old the backlog is, as real logs do."""
+
+    async def backlog(self, group: str, topic: str) -> Backlog:
+        found = await super().backlog(group, topic)
+        committed = self.commits.get((group, topic, 0))
+        stamps = [
+            one.timestamp_ms
+            for one in self.records.get((topic, 0), [])
+            if committed is None or one.offset >= committed.offset
+        ]
+        return replace(found, age_seconds=time() - min(stamps) / 1000 if stamps else 0.0)
 
 
 def ledger_of(log: MemoryLog, clickhouse: ClickHouse) -> LedgerWriter:
@@ -167,11 +187,119 @@ async def test_I12_items_that_are_nowhere_raise_the_alarm(clickhouse: ClickHouse
     tell(log, 2, tenant="bolt", minute=old, event="stored", rows=7)
     ledger = ledger_of(log, clickhouse)
     await settle(ledger)
+    # The first look only notes how far the writers are.
+    assert await ledger.missing() == {"traces": 0, "metrics": 0, "logs": 0}
     assert await ledger.missing() == {"traces": 0, "metrics": 0, "logs": 3}
     # A client that was not told is no loss.
     tell(log, 3, tenant="bolt", minute=old, event="repeated", rows=13)
     await settle(ledger)
     assert await ledger.missing() == {"traces": 0, "metrics": 0, "logs": 0}
+
+
+async def test_I12_rows_that_the_writer_has_just_caught_up_on_raise_no_alarm(
+    clickhouse: ClickHouse,
+) -> None:
+    log = AgingLog()
+    old = int(time()) // 60 - 10
+    log.put("otlp.logs.v1", 0, b"", (), timestamp_ms=old * 60_000)
+    counts = GatewayCounts(log)
+    counts.add(At(old, "acme", "logs"), "acked", 10)
+    await counts.flush()
+    ledger = ledger_of(log, clickhouse)
+    await settle(ledger)
+    found = [await ledger.missing() for _ in range(2)]
+    # The writer stores the old rows and tells it; the ledger has not taken that in yet.
+    await log.commit("writer", "otlp.logs.v1", 0, 1)
+    tell(log, 1, tenant="acme", minute=old, event="stored", rows=7)
+    found += [await ledger.missing() for _ in range(3)]
+    assert [one["logs"] for one in found] == [0] * 5
+    await settle(ledger)
+    found = [await ledger.missing() for _ in range(2)]
+    assert found[-1]["logs"] == 3
+
+
+async def test_items_of_a_tenant_that_is_not_named_raise_no_alarm(clickhouse: ClickHouse) -> None:
+    log = MemoryLog()
+    counts = GatewayCounts(log)
+    counts.add(At(int(time()) // 60 - 10, "", "logs"), "acked", 10)
+    await counts.flush()
+    ledger = ledger_of(log, clickhouse)
+    await settle(ledger)
+    found = [await ledger.missing() for _ in range(2)]
+    assert found[-1]["logs"] == 0
+
+
+async def test_a_plan_waits_until_the_log_shows_all_its_documents(clickhouse: ClickHouse) -> None:
+    log = MemoryLog()
+    minute = int(time()) // 60
+    for end in (1, 2):
+        tell(log, end, tenant="acme", minute=minute, event="stored", rows=5)
+    # Dies between the plan and its INSERT.
+    ledger = ledger_of(log, clickhouse)
+
+    async def dying(sql: str, settings: dict[str, str]) -> None:
+        raise Crash
+
+    ledger._command = dying
+    with pytest.raises(Crash):
+        await settle(ledger)
+    # A new leader of a partition may show its last records late.
+    shown = log._ends[INGESTED_TOPIC, 0]
+    late = log.records[INGESTED_TOPIC, 0].pop()
+    log._ends[INGESTED_TOPIC, 0] = late.offset
+    with pytest.raises(Unavailable):
+        await settle(ledger_of(log, clickhouse))
+    log.records[INGESTED_TOPIC, 0].append(late)
+    log._ends[INGESTED_TOPIC, 0] = shown
+    await settle(ledger_of(log, clickhouse))
+    assert await sums(clickhouse) == {("acme", "stored", ""): 10}
+
+
+async def test_documents_after_a_loss_in_the_log_are_counted(clickhouse: ClickHouse) -> None:
+    log = MemoryLog()
+    minute = int(time()) // 60
+    for end in (1, 2):
+        tell(log, end, tenant="acme", minute=minute, event="stored", rows=5)
+    ledger = ledger_of(log, clickhouse)
+    await settle(ledger)
+    log.records[INGESTED_TOPIC, 0].pop()
+    log._ends[INGESTED_TOPIC, 0] -= 1
+    await settle(ledger)
+    tell(log, 3, tenant="acme", minute=minute, event="stored", rows=5)
+    await settle(ledger)
+    assert await sums(clickhouse) == {("acme", "stored", ""): 15}
+
+
+async def test_the_command_takes_what_is_in_the_log_for_in_flight(
+    clickhouse: ClickHouse,
+    server: EmbeddedServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = Settings(
+        telemetryflow_data_dir=str(tmp_path),
+        clickhouse_host="127.0.0.1",
+        clickhouse_port=server.port,
+    )
+    counts = GatewayCounts(memory := MemoryLog())
+    counts.add(At(int(time()) // 60 - 10, "acme", "logs"), "acked", 10)
+    await counts.flush()
+    await settle(ledger_of(memory, clickhouse))
+    options = Namespace(tenant="acme", minutes=60)
+
+    async def found() -> tuple[int, list[str]]:
+        code = await asyncio.to_thread(ledger_command, settings, options)
+        return code, capsys.readouterr().out.splitlines()[1].split()[-2:]
+
+    assert await found() == (1, ["0", "10"])
+    # The writers are behind by an hour.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("control.cli.ledger._age_seconds", _an_hour)
+        assert await found() == (0, ["10", "0"])
+
+
+async def _an_hour(_log: object) -> float:
+    return 3600.0
 
 
 async def test_counts_wait_for_a_log_that_takes_nothing_and_stay_bounded() -> None:

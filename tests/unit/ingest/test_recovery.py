@@ -6,7 +6,7 @@ import pytest
 
 from ingest import metrics
 from ingest.inserts import INSERT_SECONDS_MAX
-from ingest.log import Record
+from ingest.log import LostPartition, Record
 from ingest.partition_writer import WRITER_GROUP, PartitionWriter
 from ingest.plans import RetryWindow
 from ingest.signals import INGESTED_TOPIC
@@ -69,6 +69,7 @@ async def test_D10_a_log_that_lost_its_end_is_reported_and_nothing_new_is_skippe
 
 async def test_F20_a_log_made_anew_whose_offsets_were_kept_is_read_from_its_beginning() -> None:
     rig = Rig()
+    rig.log.incarnations[TOPIC] = "first"
     rig.put(b"a", b"b", b"c")
     await rig.settle()
     place = (TOPIC, 0)
@@ -128,21 +129,89 @@ async def test_F30_unread_records_that_retention_deletes_are_counted() -> None:
     assert records_lost("retention") == before + 2
 
 
+class Tenure:
+    """A lease that the test decides."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.heard = True
+
+    def held(self) -> bool:
+        return self.heard and not self.lost
+
+
 async def test_I10_nothing_is_inserted_while_the_partition_is_not_held() -> None:
     rig = Rig()
     rig.put(b"a")
-    held = [False]
+    lease = Tenure()
+    lease.heard = False
 
     async def sleep(seconds: float) -> None:
         assert rig.inserts.values() == []
-        held[0] = len(rig.waits) > 5
+        lease.heard = len(rig.waits) > 5
         rig.waits.append(seconds)
 
-    rig.writer._holds = lambda: held[0]
+    rig.writer._lease = lease
     rig.writer._sleep = sleep
     await rig.settle()
     assert rig.inserts.values() == [b"a"]
     assert len(rig.waits) > 5
+
+
+async def test_I10_who_lost_the_partition_does_not_go_on_when_it_comes_back() -> None:
+    rig = Rig()
+    rig.put(b"a")
+    lease = Tenure()
+    lease.heard = False
+    old = rig.writer
+    old._lease = lease
+
+    async def lost_and_written_by_another(_seconds: float) -> None:
+        lease.lost = lease.heard = True
+        rig.put(b"b")
+        rig.restarted()
+        await rig.settle()
+
+    old._sleep = lost_and_written_by_another
+    with pytest.raises(LostPartition):
+        await old.step()
+    with pytest.raises(LostPartition):
+        await old.step()
+    assert rig.log.commits[WRITER_GROUP, TOPIC, 0].offset == 2
+    assert rig.inserts.values() == [b"a", b"b"]
+
+
+async def test_F30_what_retention_deletes_of_a_plan_is_counted_too() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    rig.inserts.faults.planned.append(("before", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    rig.log.lose(TOPIC, 0, 0)
+    rig.restarted()
+    before = records_lost("retention")
+    await rig.settle()
+    assert rig.inserts.values() == [b"b"]
+    assert records_lost("retention") == before + 1
+
+
+async def test_F20_a_log_made_anew_during_its_first_plan_is_noticed() -> None:
+    rig = Rig()
+    rig.log.incarnations[TOPIC] = "one"
+    rig.put(b"a")
+    rig.inserts.faults.planned.append(("after", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    rig.log.records.clear()
+    rig.log._ends.clear()
+    rig.log.incarnations[TOPIC] = "two"
+    rig.put(b"new")
+    rig.restarted()
+    before = anomalies("recreated")
+    await rig.settle()
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"new"]
+    assert anomalies("recreated") == before + 1
 
 
 @pytest.mark.parametrize("window", [RetryWindow(0, 100), RetryWindow(300_000, 0)])
@@ -222,3 +291,53 @@ async def test_what_is_refused_without_any_doubt_is_cut_at_once() -> None:
     assert rig.inserts.values() == [b"a"]
     assert await rig.dead() == [b"bad"]
     assert rig.waits == []
+
+
+@pytest.mark.parametrize("shown_end", range(4))
+async def test_F23_a_leader_that_does_not_show_all_records_yet_is_waited_for(
+    shown_end: int,
+) -> None:
+    rig = Rig()
+    rig.log.put(TOPIC, 0, b"a", block(request_id=FIRST))
+    await rig.settle()
+    rig.put(b"b", b"c")
+    rig.log.put(TOPIC, 0, b"again", block(request_id=FIRST))
+    rig.inserts.faults.planned.append(("before", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    rig.log.shown_end = shown_end
+    before = anomalies("truncated")
+    rig.restarted()
+
+    async def sleep(seconds: float) -> None:
+        assert rig.inserts.values() == [b"a"]
+        rig.waits.append(seconds)
+        if len(rig.waits) > 5:
+            rig.log.shown_end = 1 << 62
+
+    rig.writer._sleep = sleep
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"b", b"c"]
+    assert len(rig.waits) > 5
+    assert anomalies("truncated") == before
+    await rig.assert_conserved()
+
+
+async def test_D10_a_plan_of_which_the_log_lost_the_end_is_made_anew() -> None:
+    rig = Rig()
+    rig.put(b"a", b"b")
+    rig.inserts.faults.planned.append(("before", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    place = (TOPIC, 0)
+    rig.log.records[place] = rig.log.records[place][:1]
+    rig.log._ends[place] = 1
+    rig.restarted()
+    before = records_lost("truncated")
+    await rig.settle()
+    assert rig.inserts.values() == [] or rig.inserts.values() == [b"a"]
+    rig.put(b"c")
+    await rig.settle()
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"c"]
+    assert records_lost("truncated") == before + 1

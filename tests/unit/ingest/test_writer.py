@@ -91,7 +91,7 @@ async def test_I04_the_plan_is_committed_before_the_insert_and_the_end_after_it(
     assert done.offset == 2
     progress = orjson.loads(done.metadata)
     last = rig.log.records[TOPIC, 0][-1]
-    assert progress.pop("last") == [1, last.timestamp_ms, 0, ""]
+    assert progress.pop("last") == [1, last.timestamp_ms, 0]
     assert progress == {"v": 1, "stored": 20, "dead": 0, "repeated": 0}
 
 
@@ -401,7 +401,7 @@ async def test_I12_totals_survive_restarts() -> None:
         rig.put(value)
         await rig.settle()
         rig.restarted()
-    progress, plan, _last = from_metadata(3, rig.log.commits[WRITER_GROUP, TOPIC, 0].metadata)
+    progress, plan, _last, _log = from_metadata(3, rig.log.commits[WRITER_GROUP, TOPIC, 0].metadata)
     assert (progress.stored, progress.dead, plan) == (30, 0, None)
     await rig.assert_conserved()
 

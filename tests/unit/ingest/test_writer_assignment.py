@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from ingest.log import LostPartition, Record
+from ingest.log import EndlessLease, LostPartition, Record
 from ingest.partition_writer import WRITER_GROUP
 from ingest.ranges import BatchLimits
 from ingest.signals import TOPIC_OF_SIGNAL, Signal
@@ -36,8 +36,8 @@ class Group:
     def revoked(self) -> frozenset[Place]:
         return self.held - self.now
 
-    def holds(self, topic: str, partition: int) -> bool:
-        return (topic, partition) in self.held
+    def lease(self, topic: str, partition: int) -> EndlessLease:
+        return EndlessLease()
 
     async def changed(self) -> None:
         await self._changed.wait()
