@@ -6,8 +6,11 @@ from argparse import Namespace
 from ingest.app import LOG_FILE, open_embedded_log, open_kafka_log
 from ingest.drain import drain as drain_log
 from ingest.inserts import ClickHouseInserts
+from ingest.ledger.writer import LedgerWriter
+from ingest.log import TelemetryLog
 from ingest.partition_writer import PartitionWriter
 from ingest.ranges import BatchLimits
+from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.errors import Conflict
 from shared.settings import Settings
@@ -47,8 +50,19 @@ async def _drain(settings: Settings) -> int:
                     )
                     await writer.step()
 
-                return await drain_log(source, target, finish_plan)
+                copied = await drain_log(source, target, finish_plan)
+                await _settle_ledger(source, clickhouse, settings.clickhouse_database)
+                return copied
         finally:
             await target.close()
     finally:
         await source.close()
+
+
+async def _settle_ledger(source: TelemetryLog, clickhouse: ClickHouse, database: str) -> None:
+    """Counts need not be moved: they go where they belong."""
+    ledger = LedgerWriter(source, clickhouse.command, clickhouse.query, database=database)
+    for topic in (INGESTED_TOPIC, LEDGER_TOPIC):
+        for partition in range(await source.partitions(topic)):
+            while await ledger.step((topic, partition), gather_seconds=0):
+                pass
