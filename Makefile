@@ -9,10 +9,10 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test format lint bench fuzz chaos wheel lock clean doctor
+.PHONY: help run test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: $(VENV)/.built ## everything on this machine: OTLP on 4317 and 4318, ClickHouse on 8123
 	@$(BIN)/telemetryflow up
@@ -38,6 +38,9 @@ fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Pyt
 chaos: $(VENV)/.dev $(VENV)/.built ## the long chaos campaign on Kafka, SEEDS x ITEMS; writes docs/chaos/kafka.md
 	$(BIN)/python -m tests.chaos.campaign --seeds $(SEEDS) --items $(ITEMS) --log kafka \
 		--folder $$(mktemp -d) --report docs/chaos/kafka.md
+
+crash-matrix: $(VENV)/.dev $(VENV)/.built ## let each process die at each point; writes docs/chaos/crash-matrix.md
+	$(BIN)/python -m tests.chaos.crash_matrix --folder $$(mktemp -d) --report docs/chaos/crash-matrix.md
 
 wheel: $(VENV)/.dev ## a wheel with the compiled codec in dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

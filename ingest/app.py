@@ -152,7 +152,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
         metrics_server = MetricsServer(
             settings.ingest_metrics_port + worker * METRICS_PORT_STEP,
             setting="INGEST_METRICS_PORT",
-            not_ready_because=lambda: gateway.ready() or log.trouble(),
+            not_ready_because=gateway.ready,
         )
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)

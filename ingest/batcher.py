@@ -29,8 +29,8 @@ from shared.faults import crash_point
 OWN_BLOCK_BYTES_MIN: Final = 512 * 1024
 # Blocks of one lane, signal and class between closing and durable; beyond it the open block waits.
 BLOCKS_ON_THE_WAY_MAX: Final = 2
-# A request that is not durable by then is answered as retryable.
-DURABLE_SECONDS_MAX: Final = 10.0
+# A request that is not durable by then is answered as retryable: well before clients give up.
+DURABLE_SECONDS_MAX: Final = 4.5
 # Emptied encoders that are kept for reuse, of each signal and class: their buffers are warm.
 SPARE_ENCODERS_MAX: Final = 3
 CODEC_THREADS: Final = 2
@@ -85,6 +85,7 @@ class _Open:
     encoder: Encoder
     members: list[_Member] = field(default_factory=list)
     timer: asyncio.TimerHandle | None = None
+    late: asyncio.TimerHandle | None = None
     due: bool = False
 
 
@@ -120,6 +121,10 @@ class Batcher:
         a cancelled call may still become durable.
         """
         lane = int.from_bytes(request.id[:8], "little") % self._lanes
+        # At once, before anything is decoded: while the log is away, refusals must be cheap.
+        held_up = self._log.held_up(TOPIC_OF_SIGNAL[signal], lane)
+        if held_up:
+            raise Unavailable(held_up)
         key = _Key(lane, signal, request.retention_days)
         if len(request.body) >= OWN_BLOCK_BYTES_MIN:
             return await self._append_own_block(key, request)
@@ -132,6 +137,10 @@ class Batcher:
             opened.members.append(_Member(request, appended, durable))
             return Durable(appended, await durable)
         return Durable(appended, minute_now())
+
+    def trouble(self) -> str | None:
+        """Why blocks cannot be made durable now, None when they can."""
+        return self._log.trouble()
 
     async def close(self) -> None:
         """Make everything open durable; to be called when no more requests come."""
@@ -152,14 +161,21 @@ class Batcher:
                     request.body, tenant=request.tenant_id, received_ns=request.received_ns
                 )
             except BlockFull:
-                await self._close_block(key, way, opened)
+                try:
+                    async with asyncio.timeout(DURABLE_SECONDS_MAX):
+                        await self._close_block(key, way, opened)
+                except TimeoutError:
+                    raise _too_late() from None
             else:
                 return appended, opened
 
     def _open_block(self, key: _Key, way: _Way) -> _Open:
         opened = way.opened = _Open(self._take_encoder(key))
-        opened.timer = asyncio.get_running_loop().call_later(
-            self._limits.wait_ms / 1000, self._on_due, key, way, opened
+        loop = asyncio.get_running_loop()
+        wait_seconds = self._limits.wait_ms / 1000
+        opened.timer = loop.call_later(wait_seconds, self._on_due, key, way, opened)
+        opened.late = loop.call_later(
+            wait_seconds + DURABLE_SECONDS_MAX, _fail, opened.members, _too_late()
         )
         return opened
 
@@ -190,7 +206,6 @@ class Batcher:
         """Compress and append; then tell everyone who waits."""
         loop = asyncio.get_running_loop()
         minute = minute_now()
-        late = loop.call_later(DURABLE_SECONDS_MAX, _fail, opened.members, _too_late())
         try:
             records = await loop.run_in_executor(
                 self._threads, partial(self._seal, opened.encoder, key, opened.members, minute)
@@ -208,7 +223,8 @@ class Batcher:
         else:
             _succeed(opened.members, minute)
         finally:
-            late.cancel()
+            if opened.late is not None:
+                opened.late.cancel()
             way.blocks_on_the_way -= 1
             way.room.release()
             if way.opened is not None and way.opened.due:

@@ -138,7 +138,7 @@ class Gateway:
 
     def ready(self) -> str | None:
         """None when exports can succeed, else the reason why not."""
-        return "shutting down" if self._closing else None
+        return "shutting down" if self._closing else self._batcher.trouble()
 
     async def close(self) -> None:
         """Refuse what comes, and make durable what was taken."""

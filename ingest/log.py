@@ -156,6 +156,10 @@ class TelemetryLog(Protocol):
         """Why appends are refused or held up now, None when they are not."""
         ...
 
+    def held_up(self, topic: str, partition: int) -> str | None:
+        """Why an append to the partition would be refused now without a try, else None."""
+        ...
+
     async def read(
         self,
         topic: str,

@@ -173,6 +173,9 @@ class MemoryLog:
     def trouble(self) -> str | None:
         return None
 
+    def held_up(self, topic: str, partition: int) -> str | None:
+        return None
+
     async def close(self) -> None:
         return None
 

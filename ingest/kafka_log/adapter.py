@@ -98,7 +98,13 @@ class KafkaLog:
 
     def trouble(self) -> str | None:
         """See the port."""
-        return next((one.trouble for one in self._producers.values() if one.trouble), None)
+        found = (one.held_up() or one.trouble for one in self._producers.values())
+        return next(filter(None, found), None)
+
+    def held_up(self, topic: str, partition: int) -> str | None:
+        """See the port."""
+        producer = self._producers.get((self._rules.prefix + topic, partition))
+        return producer.held_up() if producer else None
 
     async def read(
         self,

@@ -124,8 +124,8 @@ class PartitionProducer:
     def _refuse_if_stalled(self, size: int) -> None:
         if self._closing:
             reason, text = "closing", "the log is closing"
-        elif self._stalled():
-            reason, text = "unavailable", f"Kafka does not take records: {self.trouble}"
+        elif held_up := self.held_up():
+            reason, text = "unavailable", held_up
         elif self._queue and self._queued_bytes + size > QUEUED_BYTES_MAX:
             reason, text = "pending", "too much waits for Kafka"
         else:
@@ -133,12 +133,12 @@ class PartitionProducer:
         LOG_APPENDS_REFUSED.labels(reason).inc()
         raise Unavailable(text)
 
-    def _stalled(self) -> bool:
+    def held_up(self) -> str | None:
+        """Why nothing more is taken, while a batch has been under way for too long."""
         since = self._under_way_since
         if since is None or time.monotonic() - since < STALLED_SECONDS:
-            return False
-        self.trouble = self.trouble or "a batch is not acknowledged"
-        return True
+            return None
+        return f"Kafka does not take records: {self.trouble or 'a batch is not acknowledged'}"
 
     async def _run(self) -> None:
         """Send what is queued, batch by batch; ends when nothing is."""

@@ -28,6 +28,8 @@ from tests.kafka.proxy import LossyProxy, running
 RECOVERY_SECONDS_MAX: Final = 30
 # A writer that is gone is replaced within so long.
 TAKEOVER_SECONDS_MAX: Final = 10
+# While nothing can be made durable, a client hears of it within so long.
+TOLD_SECONDS_MAX: Final = 5.5
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -212,6 +214,53 @@ def test_F23_a_broker_that_dies_and_hangs_under_load(own_broker: StartBroker) ->
             wait_for_progress(ledger, RECORDS_AFTER)
             wait_until_stored(product, ledger, run, RECOVERY_SECONDS_MAX)
         check_that_each_is_stored_once(product, ledger, run)
+
+
+def test_F23_without_a_broker_clients_are_told_in_time(own_broker: StartBroker) -> None:
+    broker = own_broker()
+    with Product(broker.data.parent / "product", kafka_settings(broker)) as product:
+        assert status_of_a_post(product, "before")[0] == 200
+        broker.kill()
+        with ThreadPoolExecutor(20) as threads:
+            for _round in range(3):
+                posts = [
+                    threads.submit(status_of_a_post, product, f"{_round}/{number}")
+                    for number in range(20)
+                ]
+                for status, seconds in (post.result() for post in posts):
+                    assert status == 503
+                    assert seconds <= TOLD_SECONDS_MAX
+        # Once it is known that nothing goes, nobody has to wait for that.
+        assert status_of_a_post(product, "after")[1] < 1
+        assert get_status(product.http_port, "/readyz") == 503
+        broker.start()
+        wait_for(
+            "an acknowledgement",
+            lambda: status_of_a_post(product, "again")[0] == 200,
+            RECOVERY_SECONDS_MAX,
+        )
+        assert get_status(product.http_port, "/readyz") == 200
+
+
+def status_of_a_post(product: Product, body: str) -> tuple[int, float]:
+    started = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", product.http_port, timeout=30)
+    try:
+        headers = {"Content-Type": "application/x-protobuf"}
+        request = request_of([f"run/told/{body}"], time.time_ns())
+        connection.request("POST", "/v1/logs", request, headers)
+        return connection.getresponse().status, time.monotonic() - started
+    finally:
+        connection.close()
+
+
+def get_status(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_F21_F25_leaders_that_die_in_turn_under_load(kafka_cluster: Cluster) -> None:

@@ -92,7 +92,8 @@ class Product:
             "API_KEY_PEPPER": "a pepper for tests",
             **(settings or {}),
         }
-        self._own_settings: dict[str, dict[str, str]] = {
+        # Of single processes, beyond `settings`.
+        self.own_settings: dict[str, dict[str, str]] = {
             "clickhouse": {"CLICKHOUSE_PORT": str(clickhouse)}
         }
         self._ready: dict[str, Callable[[], bool]] = {"clickhouse": self._clickhouse_answers}
@@ -141,7 +142,7 @@ class Product:
 
         With *crash_at*, a crash point of `shared.faults`, it may be gone again at once.
         """
-        env = {**_plain_environment(), **self.settings, **self._own_settings[name]}
+        env = {**_plain_environment(), **self.settings, **self.own_settings[name]}
         if crash_at:
             env[CRASH_VARIABLE] = crash_at
         with (self._output_dir / f"{name}.txt").open("ab") as output:
@@ -199,7 +200,7 @@ class Product:
 
     def metrics(self, name: str) -> dict[str, list[float]]:
         """What a gateway or writer measures of itself: the values of each metric, of all labels."""
-        settings = self._own_settings[name].items()
+        settings = self.own_settings[name].items()
         (port,) = (text for setting, text in settings if setting.endswith("_METRICS_PORT"))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
@@ -235,7 +236,7 @@ class Product:
         grpc, http, metrics = free_ports(3)
         self.grpc_ports.append(grpc)
         self.http_ports.append(http)
-        self._own_settings[name] = {
+        self.own_settings[name] = {
             "INGEST_GRPC_PORT": str(grpc),
             "INGEST_HTTP_PORT": str(http),
             "INGEST_METRICS_PORT": str(metrics),
@@ -245,7 +246,7 @@ class Product:
 
     def _add_writer(self, name: str, data_dir: Path) -> None:
         (metrics,) = free_ports(1)
-        self._own_settings[name] = {
+        self.own_settings[name] = {
             "WRITER_METRICS_PORT": str(metrics),
             **_data_dir(name, "writer", data_dir),
         }

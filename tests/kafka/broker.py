@@ -194,6 +194,10 @@ class Broker:
         if self._archive_draft is not None and self._archive_draft.exists():
             self._archive_draft.replace(self._archive)
 
+    def has_ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process is None or self._process.poll() is not None
+
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
