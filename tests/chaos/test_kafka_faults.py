@@ -239,7 +239,7 @@ def test_F23_without_a_broker_clients_are_told_in_time(own_broker: StartBroker) 
             lambda: status_of_a_post(product, "again")[0] == 200,
             RECOVERY_SECONDS_MAX,
         )
-        assert get_status(product.http_port, "/readyz") == 200
+        wait_for("readiness", lambda: get_status(product.http_port, "/readyz") == 200, 10)
 
 
 def status_of_a_post(product: Product, body: str) -> tuple[int, float]:
