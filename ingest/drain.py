@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from ingest.dead_letters import REPLAY_GROUP
-from ingest.log import Record, TelemetryLog
+from ingest.log import Record, TelemetryLog, records_between
 from ingest.partition_writer import WRITER_GROUP
 from ingest.plans import from_metadata
 from ingest.signals import DEAD_LETTER_TOPIC, TOPIC_OF_SIGNAL
@@ -18,8 +18,6 @@ from ingest.signals import DEAD_LETTER_TOPIC, TOPIC_OF_SIGNAL
 ORIGIN_HEADER: Final = "o"
 # How far back a copy is looked for: others may have appended behind it.
 LOOK_BACK_RECORDS: Final = 10_000
-_READ_RECORDS_MAX: Final = 500
-_READ_BYTES_MAX: Final = 8 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +57,11 @@ async def _drain_partition(
     origin = f"{source.identity}/{partition}/"
     at = max(at, 1 + await _last_copy(target, topic, into, origin))
     copied = 0
-    while at < end:
-        records = await source.read(
-            topic,
-            partition,
-            at,
-            records_max=_READ_RECORDS_MAX,
-            bytes_max=_READ_BYTES_MAX,
-            wait_seconds=0,
-        )
-        if not records:
-            break
-        for record in records:
-            header = (ORIGIN_HEADER, f"{origin}{record.offset}".encode())
-            await target.append(topic, into, record.value, (*record.headers, header))
-        copied += len(records)
-        at = records[-1].offset + 1
+    async for record in records_between(source, topic, partition, at, end):
+        header = (ORIGIN_HEADER, f"{origin}{record.offset}".encode())
+        await target.append(topic, into, record.value, (*record.headers, header))
+        copied += 1
+        at = record.offset + 1
     # The metadata stays: it says what was stored before.
     metadata = committed.metadata if committed else ""
     await source.commit(group, topic, partition, at, metadata)
@@ -84,22 +71,12 @@ async def _drain_partition(
 async def _last_copy(target: TelemetryLog, topic: str, partition: int, origin: str) -> int:
     """The highest offset of the source that was copied before, -1 if none was."""
     first, end = await target.bounds(topic, partition)
-    at = max(first, end - LOOK_BACK_RECORDS)
-    last = -1
-    while at < end:
-        records = await target.read(
-            topic,
-            partition,
-            at,
-            records_max=_READ_RECORDS_MAX,
-            bytes_max=_READ_BYTES_MAX,
-            wait_seconds=0,
-        )
-        if not records:
-            break
-        last = max([last, *(_copied_offset(record, origin) for record in records)])
-        at = records[-1].offset + 1
-    return last
+    start = max(first, end - LOOK_BACK_RECORDS)
+    copies = [
+        _copied_offset(record, origin)
+        async for record in records_between(target, topic, partition, start, end)
+    ]
+    return max(copies, default=-1)
 
 
 def _copied_offset(record: Record, origin: str) -> int:

@@ -7,13 +7,17 @@ The adapters are held to this contract by the same tests.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from shared.errors import TelemetryFlowError
 
 Headers = tuple[tuple[str, bytes], ...]
+
+# Of one read of `records_between`: what is held in memory.
+_READ_RECORDS_MAX: Final = 1_000
+_READ_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +261,24 @@ class WholeLog:
 
     async def close(self) -> None:
         """There is no group to leave."""
+
+
+async def records_between(
+    log: TelemetryLog, topic: str, partition: int, start: int, end: int
+) -> AsyncIterator[Record]:
+    """The records at offsets start <= offset < end that the log shows, in order."""
+    while start < end:
+        found = await log.read(
+            topic,
+            partition,
+            start,
+            records_max=min(end - start, _READ_RECORDS_MAX),
+            bytes_max=_READ_BYTES_MAX,
+            wait_seconds=0,
+        )
+        if not found:
+            return
+        for record in found:
+            if record.offset < end:
+                yield record
+        start = found[-1].offset + 1

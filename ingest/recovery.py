@@ -10,13 +10,13 @@ from typing import Final
 import orjson
 
 from ingest import metrics
-from ingest.log import Record, TelemetryLog
+from ingest.log import Record, TelemetryLog, records_between
 from ingest.plans import Passed
 from ingest.signals import INGESTED_TOPIC
 from shared.errors import Unavailable
 
-_READ_RECORDS_MAX: Final = 1_000
-_READ_BYTES_MAX: Final = 8 * 1024 * 1024
+# How many documents are looked through at a time, from the last one back.
+_DOCUMENTS_AT_ONCE: Final = 1_000
 
 logger = logging.getLogger(__name__)
 
@@ -114,25 +114,12 @@ async def _last_told(log: TelemetryLog, topic: str, partition: int) -> tuple[int
     place = partition % await log.partitions(INGESTED_TOPIC)
     first, end = await log.bounds(INGESTED_TOPIC, place)
     while end > first:
-        start = max(first, end - _READ_RECORDS_MAX)
+        start = max(first, end - _DOCUMENTS_AT_ONCE)
         found = None
-        at = start
-        while at < end:
-            records = await log.read(
-                INGESTED_TOPIC,
-                place,
-                at,
-                records_max=end - at,
-                bytes_max=_READ_BYTES_MAX,
-                wait_seconds=0,
-            )
-            if not records:
-                break
-            for record in records:
-                said = orjson.loads(record.value)
-                if said["topic"] == topic and said["partition"] == partition:
-                    found = int(said["end"]), record.timestamp_ms
-            at = records[-1].offset + 1
+        async for record in records_between(log, INGESTED_TOPIC, place, start, end):
+            said = orjson.loads(record.value)
+            if said["topic"] == topic and said["partition"] == partition:
+                found = int(said["end"]), record.timestamp_ms
         if found is not None:
             return found
         end = start

@@ -17,6 +17,7 @@ from aiokafka.errors import (
     KafkaError,
     LeaderNotAvailableError,
     NotCoordinatorForGroupError,
+    UnknownError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -120,7 +121,6 @@ class Cluster:
         self._client = access.client(request_seconds)
         self._coordinators: dict[str, int] = {}
         self._closed = False
-        self._last_error = ""
 
     async def start(self) -> None:
         """Connect. Raises Unavailable with the reason."""
@@ -208,25 +208,23 @@ class Cluster:
 
         Raises Unavailable after *seconds*, or at once for an error that does not pass by itself.
         """
+        met = "nothing came back"
         try:
             async with asyncio.timeout(seconds):
-                return await self._until_done(operation)
+                while True:
+                    if self._closed:
+                        raise Unavailable("the log is closing")
+                    try:
+                        return await operation()
+                    except KafkaError as error:
+                        met = explained(error)
+                        # What aiokafka has no name for is newer than it, and may well pass.
+                        if not error.retriable and not isinstance(error, UnknownError):
+                            raise Unavailable(met) from error
+                        self._repair(error)
+                    await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
-            raise Unavailable(f"Kafka does not answer: {self._last_error}") from None
-
-    async def _until_done(self, operation: Callable[[], Awaitable[_Result]]) -> _Result:
-        self._last_error = "nothing came back"
-        while True:
-            if self._closed:
-                raise Unavailable("the log is closing")
-            try:
-                return await operation()
-            except KafkaError as error:
-                self._last_error = explained(error)
-                if not error.retriable:
-                    raise Unavailable(self._last_error) from error
-                self._repair(error)
-            await asyncio.sleep(RETRY_SECONDS)
+            raise Unavailable(f"Kafka does not answer: {met}") from None
 
     def _repair(self, error: KafkaError) -> None:
         if isinstance(error, NotCoordinatorForGroupError | GroupCoordinatorNotAvailableError):

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -19,7 +19,7 @@ from typing import Any, Final
 import orjson
 
 from ingest import metrics
-from ingest.log import Assignment, LostPartition, Record, TelemetryLog
+from ingest.log import Assignment, LostPartition, Record, TelemetryLog, records_between
 from ingest.partition_writer import WRITER_GROUP
 from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
 from shared.errors import Invalid, TelemetryFlowError, Unavailable
@@ -38,7 +38,6 @@ CHECKED_SECONDS_MAX: Final = 24 * 3600.0
 CLOCK_SECONDS: Final = 10.0
 # How many documents back a repeated one may be; also how many a successor reads back.
 SEEN_DOCUMENTS: Final = 5_000
-_READ_BYTES_MAX: Final = 16 * 1024 * 1024
 _METADATA_VERSION: Final = 1
 
 logger = logging.getLogger(__name__)
@@ -60,8 +59,11 @@ class SeenDocuments:
         """Whether the document was seen before; it is noted."""
         if "gateway" in document:
             teller, number = f"g/{document['gateway']}", [int(document["seq"])]
+        elif not document.get("log"):
+            # A replay of one dead letter, in whatever order.
+            teller, number = f"r/{document['id']}", [0]
         else:
-            teller = f"w/{document['topic']}/{document['partition']}/{document.get('log', '')}"
+            teller = f"w/{document['topic']}/{document['partition']}/{document['log']}"
             part = int(str(document["id"]).rpartition("-")[2])
             number = [int(document["end"]), part]
         last = self._last.get(teller)
@@ -186,7 +188,7 @@ class LedgerWriter:
             if noted.get("end", -1) >= position.offset:
                 position.end, position.token = int(noted["end"]), str(noted["token"])
         start = max(first, position.offset - SEEN_DOCUMENTS)
-        async for record in self._records(place, start, position.offset):
+        async for record in records_between(self._log, *place, start, position.offset):
             _document(record, position.seen)
         return position
 
@@ -211,12 +213,16 @@ class LedgerWriter:
             end = position.end + 1
             if (await self._log.bounds(*place))[1] < end:
                 raise Unavailable("the log does not show all documents of the plan")
-            return [record async for record in self._records(place, position.offset, end)]
+            return [
+                record async for record in records_between(self._log, *place, position.offset, end)
+            ]
         _first, end = await self._log.bounds(*place)
         # A log that lost documents uses their offsets again.
         position.offset = min(position.offset, end)
         end = min(end, position.offset + DOCUMENTS_PER_PLAN_MAX)
-        records = [record async for record in self._records(place, position.offset, end)]
+        records = [
+            record async for record in records_between(self._log, *place, position.offset, end)
+        ]
         if not records:
             return []
         young = time() - records[0].timestamp_ms / 1000 < gather_seconds
@@ -232,22 +238,6 @@ class LedgerWriter:
             LEDGER_GROUP, *place, position.offset, orjson.dumps(metadata).decode()
         )
         return records
-
-    async def _records(self, place: Place, start: int, end: int) -> AsyncIterator[Record]:
-        while start < end:
-            found = await self._log.read(
-                *place,
-                start,
-                records_max=end - start,
-                bytes_max=_READ_BYTES_MAX,
-                wait_seconds=0,
-            )
-            if not found:
-                return
-            for record in found:
-                if record.offset < end:
-                    yield record
-            start = found[-1].offset + 1
 
     async def _insert(self, rows: Counter[Row], token: str) -> None:
         if not rows:

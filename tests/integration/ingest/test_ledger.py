@@ -74,6 +74,7 @@ def tell(log: MemoryLog, end: int, **counts: Any) -> None:
         "signal": "logs",
         "topic": "otlp.logs.v1",
         "partition": 0,
+        "log": "one",
         "start": end,
         "end": end,
         "counts": [{"table": "tf_logs"} | counts],
