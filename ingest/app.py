@@ -76,10 +76,14 @@ async def _log_when_there(settings: Settings) -> TelemetryLog:
     backoff = Backoff(seconds_max=LOG_RETRY_SECONDS_MAX)
     while True:
         try:
-            return await open_log(settings)
+            log = await open_log(settings)
         except Unavailable as error:
             logger.warning("waiting for the log: %s", error)
-        await asyncio.sleep(backoff.next_seconds())
+            await asyncio.sleep(backoff.next_seconds())
+            continue
+        for text in log.unsafe if isinstance(log, KafkaLog) else ():
+            logger.warning("not safe for production: %s", text)
+        return log
 
 
 async def open_kafka_log(settings: Settings) -> KafkaLog:
@@ -187,6 +191,7 @@ async def _writer(settings: Settings) -> None:
         database = settings.clickhouse_database
         ledger = LedgerWriter(log, clickhouse.command, clickhouse.query, database=database)
         keeping = asyncio.create_task(ledger.run())
+        keeping.add_done_callback(_say_if_failed)
         stack.callback(keeping.cancel)
         rolling_up = asyncio.create_task(_roll_up(clickhouse, settings.clickhouse_database))
         stack.callback(rolling_up.cancel)
@@ -196,6 +201,11 @@ async def _writer(settings: Settings) -> None:
         writer.stop()
         stopping.cancel()
         await writing
+
+
+def _say_if_failed(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the ledger is not written any more; restart the writer", exc_info=error)
 
 
 async def _roll_up(clickhouse: ClickHouse, database: str) -> None:

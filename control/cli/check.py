@@ -11,6 +11,7 @@ from typing import Final
 from rich.console import Console
 
 from ingest.app import DIRECTORY_FILE, LOG_FILE, open_log
+from ingest.kafka_log import KafkaLog
 from ingest.log import CountingLog, TelemetryLog
 from ingest.partition_writer import WRITER_GROUP
 from ingest.signals import TOPIC_OF_SIGNAL
@@ -104,7 +105,9 @@ async def _log(settings: Settings) -> list[Finding]:
         return [Finding(State.WARN, "log", "no log yet: the gateway makes it at its start")]
     log = await open_log(settings)
     try:
-        return [await _topic(log, topic) for topic in TOPIC_OF_SIGNAL.values()]
+        unsafe = log.unsafe if isinstance(log, KafkaLog) else []
+        findings = [Finding(State.WARN, "log", f"not safe for production: {one}") for one in unsafe]
+        return findings + [await _topic(log, topic) for topic in TOPIC_OF_SIGNAL.values()]
     finally:
         await log.close()
 

@@ -66,7 +66,7 @@ async def _rows(settings: Settings, tenant: str, minutes: int) -> Sequence[Seque
     async with await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse:
         return await clickhouse.query(
             f"SELECT {', '.join(_COLUMNS)}, "  # noqa: S608
-            f"Minute < now() - {int(age + SETTLED_SECONDS)} AS IsOver "
+            f"TenantId != '' AND Minute < now() - {int(age + SETTLED_SECONDS)} AS IsOver "
             f"FROM `{settings.clickhouse_database}`.ledger "
             "WHERE Minute >= now() - INTERVAL {minutes:UInt32} MINUTE "
             "AND ({tenant:String} = '' OR TenantId = {tenant:String}) "

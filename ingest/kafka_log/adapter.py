@@ -40,6 +40,8 @@ class KafkaLog:
         session_timeout_ms: int,
         instance_id: str = "",
     ) -> None:
+        # What could lose acknowledged records, where that is allowed.
+        self.unsafe: list[str] = []
         self._access = access
         self._rules = rules
         self._session_timeout_ms = session_timeout_ms
@@ -68,7 +70,7 @@ class KafkaLog:
         log = cls(access, rules, session_timeout_ms=session_timeout_ms, instance_id=instance_id)
         try:
             await log._cluster.start()
-            await ensure_topics(log._cluster, rules)
+            log.unsafe = await ensure_topics(log._cluster, rules)
             described = await log._cluster.patiently(lambda: log._cluster.describe([]))
             log._identity = str(described.cluster_id)
         except BaseException:

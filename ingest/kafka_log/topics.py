@@ -3,13 +3,16 @@
 Settings of a topic that exists are never changed from here: they are the operator's.
 """
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    TopicAlreadyExistsError,
+)
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 
 from ingest.kafka_log.cluster import REQUEST_SECONDS_MAX, Cluster, explained, raise_for
@@ -18,8 +21,6 @@ from shared.errors import Conflict, Unavailable
 # Room in a batch for what goes with a block: the headers of its requests (26 bytes each).
 HEADER_BYTES_MAX: Final = 2 * 1024 * 1024
 _TOPIC_RESOURCE: Final = 2
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class TopicRules:
         }
 
 
-async def ensure_topics(cluster: Cluster, rules: TopicRules) -> None:
-    """Make the topics that are missing, and verify all.
+async def ensure_topics(cluster: Cluster, rules: TopicRules) -> list[str]:
+    """Make the topics that are missing, and verify all; what is not safe for production.
 
     Raises Conflict when a topic is unsafe in production or cannot work at all, Unavailable when
     the cluster refuses to make one.
@@ -87,10 +88,9 @@ async def ensure_topics(cluster: Cluster, rules: TopicRules) -> None:
     warnings = [f"topics {', '.join(names)}: {why}" for why, names in unsafe.items()]
     if rules.production:
         problems += warnings
-    for warning in warnings:
-        logger.warning("not safe for production: %s", warning)
     if problems:
         raise Conflict("; ".join(problems))
+    return warnings
 
 
 def _broken(topic: str, config: Mapping[str, str], rules: TopicRules) -> list[str]:
@@ -148,7 +148,13 @@ async def _create(cluster: Cluster, rules: TopicRules, topics: list[str]) -> Non
         except KafkaError as error:
             if error.retriable:
                 raise
-            raise Unavailable(f"topic {topic} cannot be made: {explained(error)}") from error
+            hint = ""
+            if isinstance(error, InvalidReplicationFactorError):
+                hint = (
+                    f"; with fewer than {rules.replication_factor} brokers, for trials, set "
+                    "KAFKA_REPLICATION_FACTOR=1 and KAFKA_MIN_INSYNC_REPLICAS=1"
+                )
+            raise Unavailable(f"topic {topic} cannot be made: {explained(error)}{hint}") from error
 
 
 async def _wait_for(cluster: Cluster, topics: list[str]) -> None:

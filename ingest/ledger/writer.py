@@ -22,13 +22,13 @@ from ingest import metrics
 from ingest.log import Assignment, LostPartition, Record, TelemetryLog, records_between
 from ingest.partition_writer import WRITER_GROUP
 from ingest.signals import INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
-from shared.errors import Invalid, TelemetryFlowError, Unavailable
+from shared.errors import TelemetryFlowError, Unavailable
 
 LEDGER_GROUP: Final = "ledger"
 LEDGER_TOPICS: Final = (INGESTED_TOPIC, LEDGER_TOPIC)
 # Documents wait so long for more: each INSERT has one row per tenant, minute and event.
 GATHER_SECONDS: Final = 10.0
-DOCUMENTS_PER_PLAN_MAX: Final = 2_000
+DOCUMENTS_PER_PLAN_MAX: Final = 500
 LOOK_SECONDS: Final = 2.0
 CHECK_SECONDS: Final = 30.0
 # A minute is looked at once everything of it must have come through, and for a day.
@@ -70,6 +70,9 @@ class SeenDocuments:
         if last and last[1] > record.offset - SEEN_DOCUMENTS and number <= list(last[0]):
             return True
         self._last[teller] = number, record.offset
+        if len(self._last) > 2 * SEEN_DOCUMENTS:
+            oldest = record.offset - SEEN_DOCUMENTS
+            self._last = {one: told for one, told in self._last.items() if told[1] > oldest}
         return False
 
 
@@ -161,6 +164,9 @@ class LedgerWriter:
         assigned = assignment.assigned()
         for place in self._positions.keys() - assigned:
             del self._positions[place]
+        if (INGESTED_TOPIC, 0) not in assigned:
+            # Another process checks now: what this one found last must not stay.
+            metrics.LEDGER_MISSING_ITEMS.clear()
         assignment.release(assignment.revoked())
         for place in sorted(assigned):
             try:
@@ -189,7 +195,7 @@ class LedgerWriter:
                 position.end, position.token = int(noted["end"]), str(noted["token"])
         start = max(first, position.offset - SEEN_DOCUMENTS)
         async for record in records_between(self._log, *place, start, position.offset):
-            _document(record, position.seen)
+            _rows_told(record, position.seen)
         return position
 
     async def _carry_out(self, place: Place, position: _Position, gather_seconds: float) -> bool:
@@ -198,9 +204,7 @@ class LedgerWriter:
             return False
         rows: Counter[Row] = Counter()
         for record in records:
-            document = _document(record, position.seen)
-            if document is not None:
-                _add(rows, document)
+            rows.update(_rows_told(record, position.seen))
         await self._insert(rows, position.token)
         await self._log.commit(LEDGER_GROUP, *place, position.end + 1)
         position.offset, position.end = position.end + 1, None
@@ -253,22 +257,24 @@ class LedgerWriter:
         )
 
 
-def _document(record: Record, seen: SeenDocuments) -> dict[str, Any] | None:
-    """What a record says; None when it was said before, or says nothing that can be read."""
+def _rows_told(record: Record, seen: SeenDocuments) -> Counter[Row]:
+    """Items by row; none when they were told before, or when the record cannot be read."""
     try:
         document = orjson.loads(record.value)
-        return None if seen.is_repeat(record, document) else document
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, Invalid) as error:
+        return Counter() if seen.is_repeat(record, document) else _rows_of(document)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         place = (record.topic, record.partition, record.offset)
-        logger.error("%s/%d: document %d cannot be read: %s", *place, error)
-        return None
+        logger.error("%s/%d: document %d cannot be read: %r", *place, error)
+        return Counter()
 
 
-def _add(rows: Counter[Row], document: dict[str, Any]) -> None:
+def _rows_of(document: dict[str, Any]) -> Counter[Row]:
+    rows: Counter[Row] = Counter()
     if "gateway" in document:
         for minute, tenant, signal, event, reason, items in document["counts"]:
-            rows[tenant, int(minute) * 60, signal, event, reason] += int(items)
-        return
+            rows[str(tenant), int(minute) * 60, str(signal), str(event), str(reason)] += int(items)
+        return rows
     for one in document["counts"]:
-        event, minute = one.get("event", "stored"), int(one["minute"])
-        rows[one["tenant"], minute * 60, document["signal"], event, ""] += int(one["rows"])
+        place = str(one["tenant"]), int(one["minute"]) * 60, str(document["signal"])
+        rows[*place, str(one["event"]), ""] += int(one["rows"])
+    return rows

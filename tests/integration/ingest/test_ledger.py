@@ -230,6 +230,29 @@ async def test_items_of_a_tenant_that_is_not_named_raise_no_alarm(clickhouse: Cl
     assert found[-1]["logs"] == 0
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"no JSON",
+        b"[1]",
+        b'{"gateway":"g","seq":1,"counts":[["soon"]]}',
+        # As releases before the ledger told it: without a minute.
+        orjson.dumps(
+            {"id": "t-0", "signal": "logs", "topic": "otlp.logs.v1", "partition": 0, "end": 1}
+            | {"counts": [{"table": "tf_logs", "tenant": "acme", "rows": 5}]}
+        ),
+    ],
+)
+async def test_a_document_that_cannot_be_read_holds_nothing_up(
+    clickhouse: ClickHouse, value: bytes
+) -> None:
+    log = MemoryLog()
+    log.put(INGESTED_TOPIC, 0, value, ())
+    tell(log, 2, tenant="acme", minute=int(time()) // 60, event="stored", rows=7)
+    await settle(ledger_of(log, clickhouse))
+    assert await sums(clickhouse) == {("acme", "stored", ""): 7}
+
+
 async def test_a_plan_waits_until_the_log_shows_all_its_documents(clickhouse: ClickHouse) -> None:
     log = MemoryLog()
     minute = int(time()) // 60
