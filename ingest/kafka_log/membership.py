@@ -145,11 +145,11 @@ class Membership:
 
     def release(self, places: Iterable[Place]) -> None:
         """Nothing is under way any more for *places*: others may be given them."""
-        for topic, partition in places:
-            lease = self._leases.pop((self._prefix + topic, partition), None)
-            if lease is not None:
-                lease.lost = True
-        self._unsettle()
+        released = [self._leases.pop((self._prefix + topic, n), None) for topic, n in places]
+        for lease in filter(None, released):
+            lease.lost = True
+        if any(released):
+            self._unsettle()
 
     async def close(self) -> None:
         """Leave the group, unless the id is static: its partitions are then kept for a restart."""
@@ -192,13 +192,14 @@ class Membership:
                 await self._recover(error)
 
     async def _heartbeat(self) -> None:
-        sent_at, generation = monotonic(), self.generation
-        request = HeartbeatRequest(self._group, generation, self.member_id, self._instance_id)
+        sent_at, told = monotonic(), (self.generation, self.member_id)
+        request = HeartbeatRequest(self._group, *told, self._instance_id)
         async with asyncio.timeout(self._session_seconds):
             answer = await self._send(request, lane="heartbeats")
         code = answer.error_code
-        if code == _ILLEGAL_GENERATION and (self._joining or generation != self.generation):
-            return  # the broker is a generation ahead: the answer to the join is on its way
+        is_old = self._joining or told != (self.generation, self.member_id)
+        if code in (_ILLEGAL_GENERATION, _UNKNOWN_MEMBER) and is_old:
+            return  # the broker is ahead: the answer to the join is on its way, or came before
         if self._accepted(code) or code == _REBALANCING:
             self._heard_at = sent_at
 

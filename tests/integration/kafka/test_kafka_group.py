@@ -78,6 +78,18 @@ async def test_F16_members_share_and_a_clean_leave_is_taken_over_at_once(kafka: 
         assert time.monotonic() - started < SESSION_MS / 1_000 + 1
 
 
+async def test_to_release_nothing_does_not_unsettle_the_group(kafka: Broker) -> None:
+    async with opened(kafka.bootstrap) as log:
+        member = await log.join(WRITER_GROUP, [TOPIC])
+        await settled(member)
+        generation = member.generation
+        for _ in range(20):
+            member.release([])
+            member.release(member.revoked())
+            await asyncio.sleep(0.05)
+        assert member.generation == generation
+
+
 async def test_F13_what_a_dead_member_had_is_given_to_another_in_time(kafka: Broker) -> None:
     rules = own_topics()
     async with opened(kafka.bootstrap, rules) as first, opened(kafka.bootstrap, rules) as second:
