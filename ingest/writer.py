@@ -106,7 +106,12 @@ class Writer:
         watch = asyncio.create_task(watch_log(self._log))
         try:
             while not self._stop.is_set():
-                await self._follow(assignment)
+                try:
+                    await self._follow(assignment)
+                except Unavailable as error:
+                    logger.warning("the writer waits for the log: %s", error)
+                    await asyncio.sleep(LOST_SECONDS)
+                    continue
                 await self._until_something_changes(assignment)
         finally:
             watch.cancel()
