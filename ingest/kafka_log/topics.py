@@ -83,7 +83,7 @@ async def ensure_topics(cluster: Cluster, rules: TopicRules) -> list[str]:
         config = await cluster.patiently(partial(_config, cluster, topic))
         replicas = await cluster.patiently(partial(_replicas, cluster, topic))
         problems += _broken(topic, config, rules)
-        for why in _unsafe(config, replicas):
+        for why in _unsafe(config, replicas, rules):
             unsafe.setdefault(why, []).append(topic)
     warnings = [f"topics {', '.join(names)}: {why}" for why, names in unsafe.items()]
     if rules.production:
@@ -115,9 +115,20 @@ def _broken(topic: str, config: Mapping[str, str], rules: TopicRules) -> list[st
     return problems
 
 
-def _unsafe(config: Mapping[str, str], replicas: int) -> list[str]:
+def _unsafe(config: Mapping[str, str], replicas: int, rules: TopicRules) -> list[str]:
     """How a topic could lose what was acknowledged."""
     problems = []
+    retention_ms = int(config.get("retention.ms", "-1"))
+    if 0 <= retention_ms < rules.retention_hours * 3_600_000:
+        problems.append(
+            f"retention.ms={retention_ms} is less than KAFKA_RETENTION_HOURS="
+            f"{rules.retention_hours}: what is not stored by then is lost; raise it, or lower the "
+            "setting"
+        )
+    if int(config.get("retention.bytes", "-1")) >= 0:
+        problems.append(
+            "retention.bytes deletes records that are not stored yet when much comes; set -1"
+        )
     in_sync = int(config.get("min.insync.replicas", "1"))
     if replicas < 3 or in_sync < 2:
         problems.append(

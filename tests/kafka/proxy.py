@@ -16,8 +16,8 @@ class LossyProxy:
 
     While `losing` is set, requests arrive and each answer cuts its connection instead of coming
     back. While `refusal` is set, INSERTs get it as their answer and do not arrive. `cut_after` is
-    for the next INSERT: so many bytes of it arrive. Between `hold` and `release` nothing is carried
-    at all. Any thread may tell it so.
+    for the next INSERT: so many bytes of it arrive. Answers come `delay_seconds` late. Between
+    `hold` and `release` nothing is carried at all. Any thread may tell it so.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
@@ -26,6 +26,7 @@ class LossyProxy:
         self.lost = 0
         self.refusal: bytes | None = None
         self.cut_after: int | None = None
+        self.delay_seconds = 0.0
         self._open = threading.Event()
         self._open.set()
         self._target_port = target_port
@@ -111,6 +112,8 @@ class LossyProxy:
             if self.losing:
                 self.lost += 1
                 return
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
             to_client.write(piece)
             await to_client.drain()
 

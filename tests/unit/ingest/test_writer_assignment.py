@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from ingest.log import EndlessLease, LostPartition, Record
 from ingest.partition_writer import WRITER_GROUP
+from ingest.plans import GroupKey, PlannedRecord
 from ingest.ranges import BatchLimits
 from ingest.signals import TOPIC_OF_SIGNAL, Signal
 from ingest.writer import Writer
@@ -162,3 +163,24 @@ async def test_a_partition_that_was_lost_and_is_given_back_is_written_again() ->
         assert inserts.values() == []
         log.lost.clear()
         await until(lambda: inserts.values() == [b"a"])
+
+
+async def test_a_partition_whose_insert_hangs_holds_up_no_other() -> None:
+    group = Group()
+    log = SharedLog(group)
+
+    class Hanging(MemoryInserts):
+        async def insert(self, key: GroupKey, records: Sequence[PlannedRecord], token: str) -> None:
+            if records[0].record.partition == 0:
+                await asyncio.Event().wait()
+            await super().insert(key, records, token)
+
+    inserts = Hanging()
+    log.put(*FIRST, b"hangs", block())
+    async with writing(log, inserts) as writer:
+        group.assign(FIRST, SECOND)
+        for number in range(5):
+            log.put(*SECOND, b"%d" % number, block())
+        await until(lambda: inserts.values() == [b"%d" % number for number in range(5)])
+        # The one that hangs is given up, so that the writer can stop.
+        writer._running[FIRST].task.cancel()
