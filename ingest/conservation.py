@@ -102,6 +102,7 @@ def _show(topic: str, found: Balance) -> None:
     metrics.ROWS_APPENDED.labels(topic).set(found.appended)
     metrics.ROWS_STORED.labels(topic).set(found.stored)
     metrics.ROWS_DEAD_LETTERED.labels(topic).set(found.dead)
+    metrics.ROWS_REPEATED.labels(topic).set(found.repeated)
     metrics.ROWS_IN_FLIGHT.labels(topic).set(found.in_flight)
     metrics.BACKLOG_AGE_SECONDS.labels(topic).set(found.age_seconds)
     metrics.CONSERVATION_DIFFERENCE.labels(topic).set(found.difference)

@@ -114,6 +114,11 @@ ROWS_DEAD_LETTERED = Gauge(
     "Rows ever set aside in the dead-letter topic (survives restarts)",
     ["topic"],
 )
+ROWS_REPEATED = Gauge(
+    "telemetryflow_writer_rows_repeated",
+    "Rows ever dropped because a client had sent them before (survives restarts)",
+    ["topic"],
+)
 ROWS_IN_FLIGHT = Gauge(
     "telemetryflow_writer_rows_in_flight",
     "Rows in the log behind the committed offset: acknowledged, not yet stored",

@@ -30,7 +30,7 @@ KEYS_MAX: Final = 200_000
 NAME_CHARACTERS_MAX: Final = 100
 KEY_DAYS_DEFAULT: Final = 365
 KEY_DAYS_MAX: Final = 730
-_TENANT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+TENANT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _FORMAT: Final = 1
 
 
@@ -88,7 +88,7 @@ def retention_class(days: int) -> int:
 
 def new_tenant(tenant_id: str, retention_days: Mapping[str, int]) -> Tenant:
     """A tenant with its retention rounded up to classes; Invalid when the id is not usable."""
-    if not _TENANT_ID.fullmatch(tenant_id):
+    if not TENANT_ID.fullmatch(tenant_id):
         raise Invalid(
             f"tenant id {tenant_id!r}: use 1 to 64 letters, digits, '-' and '_', "
             "beginning with a letter or digit"

@@ -4,7 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ingest.codec.attributes cimport Attributes
 from ingest.codec.columns cimport Column, Table
-from ingest.codec.memory cimport Arena, Buffer, Slice
+from ingest.codec.memory cimport Arena, Buffer, Slice, put_text
+from ingest.codec.values cimport put_hex
 
 cdef enum:
     INVALID_TRACE_ID = 0
@@ -122,3 +123,11 @@ cdef inline bint is_zero(Slice raw) noexcept nogil:
             return False
         raw.at += 1
     return True
+
+
+cdef inline void put_hex_text(Encoding* encoding, Column* column, Slice raw) noexcept nogil:
+    """An id of a link or an exemplar as hex digits; empty when it is all zero."""
+    encoding.scratch.used = 0
+    if not is_zero(raw):
+        put_hex(raw, &encoding.scratch)
+    put_text(&column.data, encoding.scratch.data, encoding.scratch.used)

@@ -14,13 +14,12 @@ from ingest.codec.columns cimport (
     Column, Table, end_array, end_map, end_text_array, put_word,
 )
 from ingest.codec.encoding cimport (
-    BUCKET_COUNTS_MISMATCH, DONE, Encoding, clamp_time, count_row, is_zero, keep_original_time,
-    place_in_time, put_event_attributes, put_item, put_origin, put_tenant,
+    BUCKET_COUNTS_MISMATCH, DONE, Encoding, clamp_time, count_row, keep_original_time,
+    place_in_time, put_event_attributes, put_item, put_origin, put_hex_text, put_tenant,
 )
 from ingest.codec.hashing cimport xxh64
-from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
+from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
-from ingest.codec.values cimport put_hex
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field, read_varint,
 )
@@ -211,13 +210,6 @@ cdef void put_value_columns(Column* column, uint32_t value_type, uint64_t bits) 
     put_double(column, as_double(bits) if value_type < 2 else <double><int64_t>bits)
     put_u64(&column[1].data, bits if value_type == 2 else 0)
     put_u8(&column[2].data, <uint8_t>value_type)
-
-
-cdef inline void put_hex_text(Encoding* encoding, Column* column, Slice raw) noexcept nogil:
-    encoding.scratch.used = 0
-    if not is_zero(raw):
-        put_hex(raw, &encoding.scratch)
-    put_text(&column.data, encoding.scratch.data, encoding.scratch.used)
 
 
 cdef void put_exemplar(Encoding* encoding, Column* column, Slice exemplar) noexcept nogil:

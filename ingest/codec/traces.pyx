@@ -12,11 +12,10 @@ from ingest.codec.dictionary cimport word_of_slice
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
     is_zero, keep_original_time, place_in_time, put_event_attributes, put_item, put_origin,
-    put_tenant,
+    put_hex_text, put_tenant,
 )
-from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64
+from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
-from ingest.codec.values cimport put_hex
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
 )
@@ -182,13 +181,6 @@ cdef void put_links(Encoding* encoding, Column* column, Slice span, uint32_t cou
         end_text_array(column + position, count)
     for position in range(3, 6):
         end_array(column + position)
-
-
-cdef inline void put_hex_text(Encoding* encoding, Column* column, Slice raw) noexcept nogil:
-    encoding.scratch.used = 0
-    if not is_zero(raw):
-        put_hex(raw, &encoding.scratch)
-    put_text(&column.data, encoding.scratch.data, encoding.scratch.used)
 
 
 cdef void put_link(Encoding* encoding, Column* column, Slice link) noexcept nogil:

@@ -6,12 +6,11 @@ conventions; ours follow. Id expressions are written exactly as the tables' indi
 filter on the view would not use the index.
 """
 
-import re
 from typing import Final
 
+from shared.directory import TENANT_ID
 from shared.errors import Invalid
 
-_TENANT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 _LOG_TRACE_ID: Final = (
@@ -66,7 +65,7 @@ _TRACE_TIMES: Final = (
 
 def tenant_database(tenant_id: str) -> str:
     """Name of the database of a tenant's views; Invalid for an id that no tenant can have."""
-    if not _TENANT_ID.fullmatch(tenant_id):
+    if not TENANT_ID.fullmatch(tenant_id):
         raise Invalid(f"{tenant_id!r} is not a tenant id")
     return f"tenant_{tenant_id}"
 
