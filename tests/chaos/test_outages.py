@@ -3,11 +3,13 @@
 import http.client
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
 import pytest
 
 from tests.chaos.campaign.bodies import body
@@ -28,6 +30,9 @@ from tests.kafka.proxy import LossyProxy, running
 
 STORED_SECONDS_MAX: Final = 60
 MANY_SPANS: Final = 300_000
+# About 3 MB each.
+LARGE_ITEMS: Final = 25_000
+RSS_BYTES_MAX: Final = 400 * 1024 * 1024
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -128,6 +133,48 @@ def test_F57_a_request_of_very_many_spans_is_stored_whole_and_once(rig: Rig) -> 
 
     wait_for("all rows", lambda: stored()[0] >= MANY_SPANS, STORED_SECONDS_MAX)
     assert stored() == (MANY_SPANS, MANY_SPANS)
+
+
+def test_F08_more_than_the_memory_holds_is_refused_and_not_fatal(tmp_path: Path) -> None:
+    run = "run-F08"
+    settings = {"INGEST_MEMORY_BYTES_MAX": str(16 * 1024 * 1024)}
+    with Product(tmp_path, settings) as product:
+        requests = [
+            body("logs", run, "default", first * LARGE_ITEMS, LARGE_ITEMS) for first in range(24)
+        ]
+        largest = 0
+        with ThreadPoolExecutor(len(requests)) as threads:
+            posts = [threads.submit(status_of, product, request) for request in requests]
+            while not all(post.done() for post in posts):
+                memory = psutil.Process(product.pid("ingest")).memory_info().rss
+                largest = max(largest, memory)
+                time.sleep(0.02)
+        answers = [post.result() for post in posts]
+        assert set(answers) == {200, 503}
+        assert largest < RSS_BYTES_MAX
+        for number, (status, request) in enumerate(zip(answers, requests, strict=True)):
+            if status == 503:
+                wait_for(
+                    f"request {number}",
+                    lambda again=request: status_of(product, again) == 200,  # type: ignore[misc]
+                    30,
+                )
+        sql = "SELECT count() AS rows, uniqExact(LogAttributes['tf.test.id']) AS ids FROM tf_logs"
+        every = LARGE_ITEMS * len(requests)
+        wait_for("all rows", lambda: int(product.rows(sql)[0]["rows"]) >= every, STORED_SECONDS_MAX)
+        assert product.rows(sql) == [{"rows": every, "ids": every}]
+
+
+def status_of(product: Product, request: bytes) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", product.http_port, timeout=60)
+    try:
+        headers = {"Content-Type": "application/x-protobuf"}
+        connection.request("POST", "/v1/logs", request, headers)
+        return connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):
+        return 503  # refused before the body was taken
+    finally:
+        connection.close()
 
 
 def test_F24_a_slow_broker_is_waited_for(own_broker: StartBroker) -> None:

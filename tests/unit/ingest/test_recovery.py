@@ -1,6 +1,7 @@
 """A writer on a log that is not what it was, and one that lost its partition."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -341,3 +342,19 @@ async def test_D10_a_plan_of_which_the_log_lost_the_end_is_made_anew() -> None:
     await rig.settle()
     assert rig.inserts.values() == [b"a", b"c"]
     assert records_lost("truncated") == before + 1
+
+
+async def test_F40_a_window_that_is_too_small_stores_twice_which_is_why_the_start_refuses_it() -> (
+    None
+):
+    rig = Rig()
+    rig.inserts.window = 1
+    rig.put(b"a")
+    rig.inserts.faults.planned.append(("after", Crash()))
+    with pytest.raises(Crash):
+        await rig.settle()
+    (mine,) = rig.inserts.asked
+    rig.inserts.apply(replace(mine, token="of another writer", values=(b"other",)))
+    rig.restarted()
+    await rig.settle()
+    assert rig.inserts.values() == [b"a", b"other", b"a"]
