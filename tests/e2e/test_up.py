@@ -279,7 +279,11 @@ def test_a_key_works_and_is_refused_within_a_second_of_its_revocation(up: Up) ->
     [
         ({"INGEST_HTTP_PROT": "1"}, ("INGEST_HTTP_PROT", "did you mean INGEST_HTTP_PORT")),
         ({"INGEST_WORKERS": "many"}, ("INGEST_WORKERS=many", "from 1 to 256")),
-        ({"KAFKA_BROKERS": "localhost:9092"}, ("KAFKA_BROKERS", "embedded log")),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, ("SASL_SSL", "KAFKA_SASL_USERNAME")),
+        (
+            {"KAFKA_REPLICATION_FACTOR": "1"},
+            ("KAFKA_MIN_INSYNC_REPLICAS", "KAFKA_REPLICATION_FACTOR"),
+        ),
     ],
 )
 def test_a_wrong_setting_stops_the_start_and_says_what_is_allowed(
