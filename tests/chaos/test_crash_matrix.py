@@ -16,8 +16,12 @@ from tests.chaos.crash_matrix import (
 from tests.e2e.processes import ROOT
 
 MATRIX: Final = ROOT / "docs" / "chaos" / "crash-matrix.md"
-# They need damaged data: tests of their own reach them.
-ELSEWHERE: Final = ("writer.in_dead_letter", "log.before_repaired")
+# They need damaged data, or an operator: tests of their own reach them.
+ELSEWHERE: Final = (
+    "writer.in_dead_letter",
+    "log.before_repaired",
+    "dead_letters.after_insert_before_commit",
+)
 
 pytestmark = pytest.mark.timeout(240)
 

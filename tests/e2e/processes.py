@@ -254,18 +254,24 @@ class Product:
 
     def command(self, *arguments: str) -> str:
         """Runs a command of the product to its end; what it printed."""
-        done = subprocess.run(
+        done = self.run(*arguments)
+        if done.returncode:
+            raise AssertionError(f"{arguments} failed: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def run(
+        self, *arguments: str, settings: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the product to its end, however that is."""
+        return subprocess.run(
             [*COMMAND, *arguments],
             cwd=ROOT,
-            env={**_plain_environment(), **self.settings},
+            env={**_plain_environment(), **self.settings, **(settings or {})},
             capture_output=True,
             text=True,
             timeout=START_SECONDS_MAX,
             check=False,
         )
-        if done.returncode:
-            raise AssertionError(f"{arguments} failed: {done.stdout}{done.stderr}")
-        return done.stdout
 
     def share_directory(self) -> None:
         """Gives every gateway the tenants and keys of the first; before they start."""
