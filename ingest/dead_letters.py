@@ -7,11 +7,13 @@ inserted under a token made of that identity. The writer commits that it buries 
 does, and never inserts it after that, so no letter is stored already.
 
 Which letters are settled (replayed, or given up by an operator) is committed with the offset of a
-group of its own: all below the offset are, except those that its note lists as open.
+group of its own: all below the offset are, except those that its note lists as open. Several
+people may replay and purge at once; if two commit in the same instant, one of the notes is lost,
+and its letters are open again. Replayed again they store nothing while ClickHouse knows the token.
 """
 
-from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -116,7 +118,8 @@ class Settled:
 
     def with_open(self, number: int) -> "Settled":
         """With that letter looked at, and still open."""
-        return replace(self.with_settled(number), open=self.open | {number})
+        seen = self.with_settled(number)
+        return replace(seen, open=seen.open | {number})
 
 
 class DeadLetterLimits:
@@ -218,23 +221,29 @@ async def replay(
     """Insert the letters of *numbers*, or all that are not settled, in order.
 
     One that is still refused stays open and holds up nobody. What is settled is not inserted
-    again. Raises Unavailable or SchemaMismatch when ClickHouse cannot take it now, Conflict when
-    too many would be open.
+    again; copies of a letter are settled with it. Raises Unavailable or SchemaMismatch when
+    ClickHouse cannot take it now, Conflict when too many would be open.
     """
-    state = await settled(log)
+    copies: defaultdict[Origin, list[int]] = defaultdict(list)
+    async for letter in dead_letters(log):
+        copies[letter.origin].append(letter.number)
     outcome = Replayed([], [])
+    state = await settled(log)
     async for letter in dead_letters(log, min(state.open, default=state.end)):
-        if state.has(letter.number) or (numbers is not None and letter.number not in numbers):
+        if numbers is not None and letter.number not in numbers:
+            continue
+        # Of this moment: somebody else may replay or purge.
+        if (await settled(log)).has(letter.number):
             continue
         try:
             await _replay_one(log, inserts, letter)
         except Invalid as error:
             outcome.refused.append(Refused(letter.number, str(error)))
-            state = await _note(log, state.with_open(letter.number))
+            await _note(log, refused=[letter.number])
         else:
             crash_point("dead_letters.after_insert_before_commit")
             outcome.stored.append(letter.number)
-            state = await _note(log, state.with_settled(letter.number))
+            await _note(log, done={letter.number, *copies[letter.origin]})
     return outcome
 
 
@@ -244,17 +253,28 @@ async def purge(log: TelemetryLog, numbers: Collection[int] | None = None) -> in
     How many were given up. Their bytes stay until retention removes them.
     """
     state = await settled(log)
-    count = 0
-    async for letter in dead_letters(log, min(state.open, default=state.end)):
-        if not state.has(letter.number) and (numbers is None or letter.number in numbers):
-            state = state.with_settled(letter.number)
-            count += 1
-    await _note(log, state)
-    return count
+    given_up = [
+        letter.number
+        async for letter in dead_letters(log, min(state.open, default=state.end))
+        if not state.has(letter.number) and (numbers is None or letter.number in numbers)
+    ]
+    if given_up:
+        await _note(log, done=given_up)
+    return len(given_up)
 
 
-async def _note(log: TelemetryLog, state: Settled) -> Settled:
+async def _note(
+    log: TelemetryLog, *, done: Iterable[int] = (), refused: Iterable[int] = ()
+) -> None:
+    """Commit that *done* are settled too, and *refused* are not, beside what others noted."""
     first, _end = await log.bounds(DEAD_LETTER_TOPIC, _PARTITION)
+    # Read last: a commit replaces whatever another process commits between these two calls.
+    state = await settled(log)
+    for number in done:
+        state = state.with_settled(number)
+    for number in refused:
+        if not state.has(number):
+            state = state.with_open(number)
     retained = sorted(number for number in state.open if number >= first)
     if len(retained) > OPEN_LETTERS_MAX:
         raise Conflict(
@@ -263,7 +283,6 @@ async def _note(log: TelemetryLog, state: Settled) -> Settled:
         )
     metadata = orjson.dumps({"v": 1, "open": retained}).decode()
     await log.commit(REPLAY_GROUP, DEAD_LETTER_TOPIC, _PARTITION, state.end, metadata)
-    return Settled(state.end, frozenset(retained))
 
 
 def rows_of_letter(letter: DeadLetter) -> list[dict[str, Any]]:

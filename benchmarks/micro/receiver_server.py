@@ -1,27 +1,42 @@
-"""A receiver of the named transport over a gateway that does nothing; prints its port.
+"""A receiver of the named transport over a gateway; prints its port, and at its end its blocks.
 
-    python -m benchmarks.micro.receiver_server http|grpc|grpcio
+    python -m benchmarks.micro.receiver_server http|grpc|grpcio nothing|gateway
 
+`nothing` is a gateway that does nothing; `gateway` is the real one, over a log that swallows all.
 It ends when its standard input does.
 """
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from datetime import timedelta
 
 import uvloop
 
+from benchmarks.micro.receiver_client import KEY_ID, SECRET
+from benchmarks.payloads import NOW_NS
 from ingest.admission import MemoryBudget
+from ingest.batcher import Batcher, BlockLimits
+from ingest.compression import compression
 from ingest.credentials import Credentials
-from ingest.directory import Principal
-from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.directory import Directory, Principal
+from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
+from ingest.gateway import Gateway
+from ingest.ledger.counts import GatewayCounts
+from ingest.log import Headers
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
+from ingest.records import rows_of
 from ingest.signals import Signal
+from shared.directory import SIGNALS, ApiKey, Snapshot, hash_secret, new_tenant, utc_now
+from shared.settings import Settings
+from tests.fakes import MemoryLog
 
 RECEIVERS = {"http": HttpReceiver, "grpc": GrpcReceiver, "grpcio": GrpcioReceiver}
 PRINCIPAL = Principal("acme", 30)
+PEPPER = b"pepper"
 
 
 class NoGateway:
@@ -46,14 +61,74 @@ class NoGateway:
         return None
 
 
-async def serve(name: str) -> None:
+class SwallowingLog(MemoryLog):
+    """Takes every record and keeps none."""
+
+    blocks = 0
+    rows = 0
+
+    async def append_many(
+        self,
+        topic: str,  # noqa: ARG002
+        partition: int,  # noqa: ARG002
+        records: Sequence[tuple[bytes, Headers]],
+    ) -> list[int]:
+        self.blocks += len(records)
+        self.rows += sum(rows_of(headers) for _value, headers in records)
+        return [-1] * len(records)
+
+
+def real_gateway(log: SwallowingLog) -> Gateway:
+    """A gateway as `telemetryflow ingest` makes it, which knows the key of the clients."""
+    settings = Settings.from_env({})
+    tenant = new_tenant("acme", dict.fromkeys(SIGNALS, 30))
+    now = utc_now()
+    key = ApiKey(
+        id=KEY_ID,
+        tenant_id=tenant.id,
+        name="benchmark",
+        secret_hash=hash_secret(PEPPER, SECRET),
+        signals=SIGNALS,
+        created_at=now,
+        expires_at=now + timedelta(days=1),
+    )
+    directory = Directory(pepper=PEPPER)
+    directory.replace(Snapshot().with_tenant(tenant).with_key(key))
+    limits = BlockLimits(
+        bytes_max=settings.ingest_block_bytes_max,
+        rows_max=settings.ingest_block_rows_max,
+        wait_ms=settings.ingest_block_wait_ms,
+    )
+    return Gateway(
+        directory=directory,
+        batcher=Batcher(
+            log,
+            lanes=settings.ingest_lanes,
+            limits=limits,
+            compress=compression(settings.ingest_compression),
+        ),
+        budget=MemoryBudget(bytes_max=settings.ingest_memory_bytes_max),
+        counts=GatewayCounts(log),
+        request_seed=1,
+        retry_window_seconds=settings.log_retry_window_seconds,
+        # The times in the payloads are of then.
+        clock_ns=lambda: NOW_NS,
+    )
+
+
+async def serve(transport: str, exporter: str) -> None:
     """Serve until standard input ends."""
-    receiver = RECEIVERS[name](NoGateway(), "127.0.0.1", 0, limits=Limits())
+    log = SwallowingLog()
+    gateway: Exporter = real_gateway(log) if exporter == "gateway" else NoGateway()
+    receiver = RECEIVERS[transport](gateway, "127.0.0.1", 0, limits=Limits())
     await receiver.start()
     print(receiver.port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await receiver.drain(1)
+    if isinstance(gateway, Gateway):
+        await gateway.close()
+    print(log.blocks, log.rows)
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(sys.argv[1]))
+    uvloop.run(serve(sys.argv[1], sys.argv[2]))

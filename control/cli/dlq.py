@@ -40,6 +40,7 @@ def list_letters(settings: Settings, options: Namespace) -> int:
 
 
 async def _list(settings: Settings, options: Namespace) -> None:
+    more = False
     table = Table("number", "buried", "from", "table", "bytes", "reason", box=None)
     async with _log(settings) as log:
         state = await settled(log)
@@ -50,6 +51,7 @@ async def _list(settings: Settings, options: Namespace) -> None:
             if options.topic not in origin.topic or options.reason not in letter.reason:
                 continue
             if table.row_count == options.limit:
+                more = True
                 break
             table.add_row(
                 str(letter.number),
@@ -62,8 +64,10 @@ async def _list(settings: Settings, options: Namespace) -> None:
     console = Console(width=180)
     if table.row_count:
         console.print(table)
-    else:
-        console.print("There are no dead letters.")
+    elif not more:
+        console.print("There are no dead letters to show.")
+    if more:
+        console.print(f"There are more than --limit {options.limit} of them.")
 
 
 def show(settings: Settings, options: Namespace) -> int:
@@ -105,6 +109,9 @@ async def _replay(settings: Settings, numbers: set[int] | None) -> int:
         inserts = ClickHouseInserts(clickhouse, database=settings.clickhouse_database)
         outcome = await replay_letters(log, inserts, numbers)
     print(f"{len(outcome.stored)} dead letters stored")
+    missing = (numbers or set()) - set(outcome.stored) - {one.number for one in outcome.refused}
+    if missing:
+        print(f"{_listed(missing)}: nothing to do, settled before or not retained any more")
     for refused in outcome.refused:
         print(f"{refused.number} is still refused: {refused.reason[:REASON_CHARACTERS_SHOWN]}")
     return 1 if outcome.refused else 0
@@ -123,6 +130,10 @@ def purge(settings: Settings, options: Namespace) -> int:
 async def _purge(settings: Settings, numbers: set[int] | None) -> int:
     async with _log(settings) as log:
         return await purge_letters(log, numbers)
+
+
+def _listed(numbers: set[int]) -> str:
+    return ", ".join(str(number) for number in sorted(numbers))
 
 
 def _time(milliseconds: int) -> str:

@@ -202,7 +202,8 @@ async def test_processes_stay_correct_while_one_of_them_repairs_the_log(tmp_path
     path = tmp_path / "log.db"
     await prepared(path)
     processes = [start_appender(path, name) for name in "ab"]
-    killing = [asyncio.create_task(kill_after(process, 2.5)) for process in processes]
+    # Long enough for both to go on after the repair, also on a busy machine.
+    killing = [asyncio.create_task(kill_after(process, 6)) for process in processes]
     log = await EmbeddedLog.open(path, limits=LIMITS)
     try:
         identity = log.identity
