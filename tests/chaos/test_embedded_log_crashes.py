@@ -208,9 +208,15 @@ async def test_processes_stay_correct_while_one_of_them_repairs_the_log(tmp_path
     try:
         identity = log.identity
         await asyncio.sleep(0.7)  # appends of both processes are under way
+        await log.bounds(TOPIC, 0)
+        # What came between the look at the end and the damage may be hit: nothing comes then.
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
         _, before = await log.bounds(TOPIC, 0)
         damage_end_of_file(path)
         os.truncate(path, PAGE_BYTES * 3)
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
         await eventually(lambda: _repaired(log, identity))
         damaged_at = (await eventually(lambda: log.bounds(TOPIC, 0)))[1]
         assert damaged_at > before
