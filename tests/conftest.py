@@ -1,11 +1,13 @@
 """What all tests share: property tests of a fixed length, and no test that is quietly skipped."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.kafka.fixtures"]
+pytest_plugins = ["tests.kafka.fixtures", "tests.postgres.fixtures"]
 
 settings.register_profile(
     "ci",
@@ -21,6 +23,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _leave_nothing_open() -> Iterator[None]:
+    """What a module's tests forgot to close is their own failure, not that of some later test."""
+    yield
+    gc.collect()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -93,6 +93,7 @@ def _add_processes(commands: "_Commands[argparse.ArgumentParser]") -> None:
     up.add_argument("--demo", action="store_true", help="send demonstration data once it is up")
     _add(commands, "ingest", "the OTLP gateway", "cli.processes:ingest")
     _add(commands, "writer", "the writer from the log into ClickHouse", "cli.processes:writer")
+    _add(commands, "postgres", "the embedded PostgreSQL server alone", "cli.processes:postgres")
     _add(commands, "clickhouse", "the embedded ClickHouse server", "cli.processes:clickhouse")
     migrate = _add(commands, "migrate", "create or update the tables", "cli.processes:migrate")
     migrate.add_argument("--check", action="store_true", help="only list what is pending")

@@ -10,6 +10,7 @@ from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.embedded.__main__ import serve
 from shared.clickhouse.migrate import Migrator
 from shared.observability import set_up_logging
+from shared.postgres.embedded import become_server
 from shared.settings import Settings
 
 
@@ -44,6 +45,12 @@ def clickhouse(settings: Settings, _options: Namespace) -> int:
     )
     # The engine's own threads outlive its close; they hold nothing any more.
     os._exit(0)
+
+
+def postgres(settings: Settings, _options: Namespace) -> int:
+    """The embedded PostgreSQL server alone: this process becomes it."""
+    become_server(settings)
+    return 0
 
 
 def migrate(settings: Settings, options: Namespace) -> int:

@@ -23,6 +23,7 @@ from ingest.receivers.limits import Limits
 from ingest.signals import Signal
 from tests.contract.fake_gateway import BEARER, FakeGateway
 from tests.contract.raw_http import SECONDS_MAX
+from tests.streams import cut
 
 ENGINES = {"ngh2": GrpcReceiver, "grpcio": GrpcioReceiver}
 METHODS = {
@@ -47,7 +48,7 @@ class Server:
         try:
             yield RawGrpc(reader, writer)
         finally:
-            writer.close()
+            await cut(writer)
 
 
 @asynccontextmanager

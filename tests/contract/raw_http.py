@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from tests.contract.fake_gateway import BEARER, FakeGateway
+from tests.streams import cut
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -99,7 +100,7 @@ class Server:
         try:
             yield RawConnection(reader, writer)
         finally:
-            writer.close()
+            await cut(writer)
 
     async def once(self, data: bytes) -> Response:
         """One request on a connection of its own."""

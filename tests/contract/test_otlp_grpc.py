@@ -28,6 +28,7 @@ from shared.errors import (
 from tests.contract.fake_gateway import BEARER, KEY_ID, SECRET, FakeGateway
 from tests.contract.raw_grpc import ENGINES, EXPORT, METHODS, Server, grpc_server
 from tests.contract.raw_http import until
+from tests.streams import cut
 
 both = pytest.mark.parametrize("engine", list(ENGINES))
 AUTHORIZATION = (("authorization", BEARER),)
@@ -359,6 +360,6 @@ async def test_C107_grpc_is_served_over_tls(
     reader, writer = await asyncio.open_connection("localhost", receiver.port, ssl=client)
     async with asyncio.timeout(SECONDS):
         assert await reader.read() == b""
-    writer.close()
+    await cut(writer)
     await receiver.drain(1)
     assert [len(export.body) for export in gateway.exports] == [3, 2_000_000]

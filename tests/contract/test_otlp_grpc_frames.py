@@ -12,6 +12,7 @@ from ingest.receivers.limits import Limits
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
 from tests.contract.raw_grpc import EXPORT, RawGrpc, framed, grpc_server
 from tests.contract.raw_http import SECONDS_MAX, until
+from tests.streams import cut
 
 OK, INVALID, EXHAUSTED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = "0", "3", "8", "12", "13", "14"
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress}
@@ -190,7 +191,7 @@ async def test_S06_silence_and_dripping_messages_are_given_up() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.receiver.port)
         async with asyncio.timeout(SECONDS_MAX):
             await reader.read()
-        writer.close()
+        await cut(writer)
         async with server.raw() as raw:
             stream_id = raw.open()
             raw.session.send_data(stream_id, framed(b"", length=1_000))

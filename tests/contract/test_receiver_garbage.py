@@ -10,6 +10,7 @@ import pytest
 from ingest.receivers.limits import Limits
 from tests.contract.raw_grpc import RawGrpc, framed, grpc_server
 from tests.contract.raw_http import chunked, http_server, post
+from tests.streams import cut
 
 ROUNDS = 150
 SEED = 20_261_123
@@ -55,7 +56,7 @@ async def poke(port: int, data: bytes) -> None:
     except ConnectionError:
         pass
     finally:
-        writer.close()
+        await cut(writer)
 
 
 async def test_S05_damaged_http_requests_leave_the_receiver_whole(

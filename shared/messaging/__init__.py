@@ -1,0 +1,1 @@
+"""Commands and events: one door for each."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, transactions with row-level security, migrations, the outbox."""

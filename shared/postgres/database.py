@@ -1,0 +1,192 @@
+"""The pool of connections, and transactions that see only what their scope allows.
+
+Every connection takes on the role `telemetryflow_app`, which owns nothing and cannot bypass
+row-level security. A transaction says at its start on whose behalf it runs; policies of the tables
+compare that with each row. Without a scope a transaction sees no rows: a query that forgets its
+tenant finds nothing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
+
+import asyncpg
+import orjson
+
+from shared.errors import Conflict, Invalid, Unavailable
+from shared.messaging.events import Event
+from shared.postgres.address import PostgresAddress
+from shared.postgres.connection import Connection
+from shared.postgres.embedded import embedded_address
+from shared.postgres.outbox import append_to_outbox
+from shared.postgres.scope import Scope
+from shared.settings import Settings
+
+APPLICATION_ROLE: Final = "telemetryflow_app"
+CONNECT_SECONDS_MAX: Final = 5
+# A request that gets no connection in that time is refused, not queued without end.
+ACQUIRE_SECONDS_MAX: Final = 2
+RETRY_AFTER_SECONDS: Final = 2
+
+
+def address_of(settings: Settings) -> PostgresAddress:
+    """The configured database, or the embedded one."""
+    if settings.is_database_embedded:
+        return embedded_address(settings)
+    return PostgresAddress(
+        host=settings.db_host,
+        port=settings.db_port,
+        user=settings.db_username,
+        password=settings.db_password,
+        database=settings.db_database,
+        ssl=settings.db_ssl,
+    )
+
+
+class Database:
+    """A pool; connections are opened as they are needed, so that it outlives its server."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    async def open(
+        cls, address: PostgresAddress, *, size_max: int, statement_seconds_max: int
+    ) -> Self:
+        """A pool of at most *size_max* connections; none is made before it is asked for."""
+        pool = asyncpg.create_pool(
+            **address.options(),
+            min_size=0,
+            max_size=size_max,
+            timeout=CONNECT_SECONDS_MAX,
+            init=_prepare,
+            server_settings={
+                "role": APPLICATION_ROLE,
+                "application_name": "telemetryflow",
+                "statement_timeout": str(statement_seconds_max * 1_000),
+                "idle_in_transaction_session_timeout": str(statement_seconds_max * 2_000),
+                "timezone": "UTC",
+            },
+        )
+        with _driver_errors():
+            await pool
+        return cls(pool)
+
+    async def close(self) -> None:
+        """Wait for the transactions that run, then close all connections."""
+        try:
+            await asyncio.wait_for(self._pool.close(), CONNECT_SECONDS_MAX)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def begin(self, scope: Scope, *, readonly: bool = False) -> AsyncIterator[Connection]:
+        """A transaction within *scope*; commits when the block ends, rolls back when it fails."""
+        with _driver_errors():
+            async with (
+                self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection,
+                connection.transaction(readonly=readonly),
+            ):
+                await enter(connection, scope)
+                yield connection
+
+    @asynccontextmanager
+    async def read(self, scope: Scope) -> AsyncIterator[Connection]:
+        """A transaction within *scope* that cannot write."""
+        async with self.begin(scope, readonly=True) as connection:
+            yield connection
+
+    async def is_up(self) -> bool:
+        """Whether PostgreSQL answers."""
+        try:
+            with _driver_errors():
+                await self._pool.fetchval("SELECT 1", timeout=ACQUIRE_SECONDS_MAX)
+        except Unavailable:
+            return False
+        return True
+
+    @property
+    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """For libraries that bring their own statements."""
+        return self._pool
+
+
+async def enter(connection: Connection, scope: Scope) -> None:
+    """Let row-level security see *scope* until the transaction ends."""
+    await connection.execute(
+        """
+        SELECT set_config('app.organization_id', $1, true), set_config('app.tenant_id', $2, true),
+               set_config('app.platform', $3, true)
+        """,
+        str(scope.organization_id or ""),
+        str(scope.tenant_id or ""),
+        "on" if scope.is_platform else "",
+    )
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: b"\x01" + orjson.dumps(value),
+        decoder=lambda data: orjson.loads(data[1:]),
+        format="binary",
+    )
+
+
+class Repositories(Protocol):
+    """What a context opens on one transaction: its repositories, and the events they recorded."""
+
+    @property
+    def events(self) -> list[Event]: ...
+
+
+R = TypeVar("R", bound=Repositories)
+
+
+class UnitOfWork(Generic[R]):
+    """Transactions of one context: rows and the events about them are committed together."""
+
+    def __init__(self, database: Database, open_repositories: Callable[[Connection], R]) -> None:
+        self._database = database
+        self._open_repositories = open_repositories
+
+    @asynccontextmanager
+    async def begin(self, scope: Scope) -> AsyncIterator[R]:
+        """Commits, with the events of what was saved, when the block ends; else rolls back."""
+        async with self._database.begin(scope) as connection:
+            repositories = self._open_repositories(connection)
+            yield repositories
+            await append_to_outbox(connection, repositories.events)
+
+
+@contextmanager
+def _driver_errors() -> Iterator[None]:
+    """Turn asyncpg's errors into ours; texts of the server stay in the log."""
+    try:
+        yield
+    except (asyncpg.UniqueViolationError, asyncpg.ExclusionViolationError) as error:
+        raise Conflict(f"already exists ({error.constraint_name})") from error
+    except asyncpg.ForeignKeyViolationError as error:
+        raise Conflict(f"something else refers to it ({error.constraint_name})") from error
+    except (asyncpg.CheckViolationError, asyncpg.CharacterNotInRepertoireError) as error:
+        raise Invalid("a value is outside of what is allowed") from error
+    except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+        raise Conflict("somebody else changed the same thing: try again") from error
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresConnectionError,
+        asyncpg.InterfaceError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.AdminShutdownError,
+        asyncpg.CrashShutdownError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.QueryCanceledError,
+        asyncpg.ReadOnlySQLTransactionError,
+        asyncpg.DiskFullError,
+    ) as error:
+        raise Unavailable(
+            "the database is not available: try again", retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from error

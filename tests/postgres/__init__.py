@@ -1,0 +1,1 @@
+"""PostgreSQL for tests: one server a run, a fresh database a test."""
