@@ -36,6 +36,8 @@ class Caller:
     permissions: frozenset[str] = frozenset()
     tier: int = 5
     has_mfa: bool = False
+    # Why this person may do nothing else yet, such as a password that must be changed first.
+    unsettled: str = ""
     request_id: str = ""
     ip_address: str = ""
     user_agent: str = ""

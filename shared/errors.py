@@ -3,11 +3,13 @@
 TelemetryFlowError
 ├── Invalid             the request can never succeed as sent
 │   ├── TooLarge        it passes a size limit
-│   └── Unsupported     a media type, an encoding or a method that is not served
+│   ├── Unsupported     a media type, an encoding or a method that is not served
+│   └── KeyReused       its idempotency key belongs to another request
 ├── Unauthenticated     the credentials are missing, malformed, unknown, expired or revoked
 ├── Forbidden           the credentials are good, but not for this
 ├── NotFound            no such thing
-├── Conflict            the thing changed since it was read, or already exists
+├── Conflict            the thing already exists, or its state does not allow this
+│   └── Stale           it changed since it was read
 ├── RateLimited         this caller sends too much: retry later
 └── Unavailable         a dependency is down or full: retry later
 """
@@ -33,6 +35,10 @@ class Unsupported(Invalid):
     """A media type, a content encoding or a method that is not served."""
 
 
+class KeyReused(Invalid):
+    """The idempotency key of the request was used for another request before."""
+
+
 class Unauthenticated(TelemetryFlowError):
     """The credentials are missing, malformed, unknown, expired or revoked."""
 
@@ -46,7 +52,11 @@ class NotFound(TelemetryFlowError):
 
 
 class Conflict(TelemetryFlowError):
-    """The thing changed since it was read, or already exists."""
+    """The thing already exists, or its state does not allow this."""
+
+
+class Stale(Conflict):
+    """The thing changed since it was read."""
 
 
 class RateLimited(TelemetryFlowError):

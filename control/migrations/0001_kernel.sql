@@ -61,6 +61,8 @@ CREATE TABLE idempotency_keys (
   key text NOT NULL,
   route text NOT NULL,
   request_digest bytea NOT NULL,
+  -- Set by the transaction that carries the request out; the answer follows after it.
+  committed_id uuid,
   status int,
   headers jsonb,
   body bytea,

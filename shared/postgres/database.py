@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -17,6 +18,7 @@ import orjson
 from shared.errors import Conflict, Invalid, Unavailable
 from shared.messaging.events import Event
 from shared.postgres.address import PostgresAddress
+from shared.postgres.claims import mark_claim
 from shared.postgres.connection import Connection
 from shared.postgres.embedded import embedded_address
 from shared.postgres.outbox import append_to_outbox
@@ -126,6 +128,14 @@ async def enter(connection: Connection, scope: Scope) -> None:
 
 
 async def _prepare(connection: Any) -> None:
+    # asyncpg has a UUID class of its own, which orjson does not know.
+    await connection.set_type_codec(
+        "uuid",
+        schema="pg_catalog",
+        encoder=lambda value: value.bytes,
+        decoder=lambda data: UUID(bytes=bytes(data)),
+        format="binary",
+    )
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
@@ -159,6 +169,8 @@ class UnitOfWork(Generic[R]):
             repositories = self._open_repositories(connection)
             yield repositories
             await append_to_outbox(connection, repositories.events)
+            if repositories.events:
+                await mark_claim(connection, repositories.events[0].aggregate_id)
 
 
 @contextmanager

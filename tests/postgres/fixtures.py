@@ -10,6 +10,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from control.core.seeds import write_catalogue
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import Database
 from shared.postgres.migrate import create_database, migrate, migrations
@@ -44,7 +45,8 @@ async def migrated(server: PostgresServer) -> PostgresAddress:
     """A new database of *server* with all tables."""
     template = server.address.at(TEMPLATE)
     await create_database(template)
-    await migrate(template, migrations("control"))
+    if await migrate(template, migrations("control")):
+        await write_catalogue(template)
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(**server.address.options())
     try:

@@ -1,0 +1,148 @@
+"""Who a signed-in person is at this moment, and what they may do in the tenant that they chose.
+
+Every request asks PostgreSQL for the person's state and the version of their organization's access
+rules, one look-up by key; what follows from the rules is remembered under that version. So a change
+of roles is in force at the next request on every process, and PostgreSQL is asked little.
+"""
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from control.core.events import SecurityEventDetected
+from control.core.repository.core import CoreRepositories
+from shared.caller import EVERYTHING, Caller, acting_as
+from shared.errors import Forbidden, Unauthenticated
+from shared.messaging.events import utc_now
+from shared.postgres.connection import Connection
+from shared.postgres.database import Database, UnitOfWork
+from shared.postgres.scope import PLATFORM
+
+# A remembered set of permissions takes some 10 kB.
+REMEMBERED_MAX: Final = 5_000
+TENANTS_MAX: Final = 10_000
+# The same attempt of the same person is recorded once in that time.
+ATTEMPT_SECONDS: Final = 60.0
+ATTEMPTS_REMEMBERED_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What the rules of one version mean for a person in a tenant."""
+
+    access_version: int
+    until: datetime | None
+    organization_id: UUID
+    tenant_id: UUID | None
+    workspace_id: UUID | None
+    permissions: frozenset[str]
+    tier: int
+
+
+class Access:
+    """Turns a user id into the `Caller` of this moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._work = UnitOfWork(database, CoreRepositories)
+        self._remembered: OrderedDict[tuple[UUID, UUID | None], _Remembered] = OrderedDict()
+        self._attempts: OrderedDict[tuple[UUID, UUID], float] = OrderedDict()
+
+    async def caller_of(
+        self, connection: Connection, user_id: UUID, *, wanted_tenant_id: UUID | None
+    ) -> Caller:
+        """The person in the wanted tenant, or in their own when they name none.
+
+        Unauthenticated when they may not in any more; Forbidden, and recorded, when the tenant is
+        none of theirs.
+        """
+        person = await connection.fetchrow("SELECT * FROM person_of($1)", user_id)
+        if person is None:
+            raise Unauthenticated("this account is not active")
+        key = (user_id, wanted_tenant_id)
+        known = self._remembered.get(key)
+        if (
+            known is None
+            or known.access_version != person["access_version"]
+            or (known.until is not None and known.until <= utc_now())
+        ):
+            known = await self._look_up(connection, user_id, person, wanted_tenant_id)
+            self._remembered[key] = known
+            if len(self._remembered) > REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+        caller = Caller(
+            user_id=user_id,
+            email=person["email"],
+            organization_id=known.organization_id,
+            workspace_id=known.workspace_id,
+            tenant_id=known.tenant_id,
+            permissions=known.permissions,
+            tier=known.tier,
+        )
+        if wanted_tenant_id is not None and known.tenant_id != wanted_tenant_id:
+            await self._record_attempt(caller, wanted_tenant_id)
+            raise Forbidden("X-Tenant-Id names a tenant that is not yours")
+        return caller
+
+    async def _look_up(
+        self, connection: Connection, user_id: UUID, person: Any, wanted: UUID | None
+    ) -> _Remembered:
+        held = await connection.fetch("SELECT * FROM permissions_of($1)", user_id)
+        is_super = any(row["level"] == 1 and row["tenant_id"] is None for row in held)
+        organization_id = person["organization_id"]
+        if is_super and wanted is not None:
+            owner = await connection.fetchval("SELECT organization_of_tenant($1)", wanted)
+            organization_id = owner or organization_id
+        tenants = await connection.fetch(
+            f"SELECT * FROM active_tenants_of($1) LIMIT {TENANTS_MAX}",  # noqa: S608 - a number
+            organization_id,
+        )
+        everywhere = [row for row in held if row["tenant_id"] is None]
+        mine = {row["tenant_id"] for row in held}
+        open_to_them = [row for row in tenants if everywhere or row["id"] in mine]
+        chosen = _chosen(open_to_them, wanted or person["tenant_id"], is_wanted=wanted is not None)
+        tenant_id = chosen["id"] if chosen else None
+        in_force = [row for row in held if row["tenant_id"] in (None, tenant_id)]
+        names = frozenset({EVERYTHING} if is_super else {row["name"] for row in in_force})
+        ends = [row["expires_at"] for row in held if row["expires_at"] is not None]
+        return _Remembered(
+            access_version=person["access_version"],
+            until=min(ends, default=None),
+            organization_id=organization_id,
+            tenant_id=tenant_id,
+            workspace_id=chosen["workspace_id"] if chosen else None,
+            permissions=names,
+            tier=min((row["level"] for row in in_force), default=5),
+        )
+
+    async def _record_attempt(self, caller: Caller, wanted: UUID) -> None:
+        if caller.user_id is None:
+            return
+        now = time.monotonic()
+        key = (caller.user_id, wanted)
+        if now - self._attempts.get(key, float("-inf")) < ATTEMPT_SECONDS:
+            return
+        self._attempts[key] = now
+        if len(self._attempts) > ATTEMPTS_REMEMBERED_MAX:
+            self._attempts.popitem(last=False)
+        with acting_as(caller):
+            async with self._work.begin(PLATFORM) as core:
+                core.note(
+                    SecurityEventDetected(
+                        aggregate_id=caller.user_id,
+                        organization_id=caller.organization_id,
+                        kind="tenant_mismatch",
+                        detail=f"asked for tenant {wanted}",
+                    )
+                )
+
+
+def _chosen(tenants: list[Any], first: UUID | None, *, is_wanted: bool) -> Any | None:
+    """The tenant with the id *first*; else the oldest one, unless it was asked for by name."""
+    for tenant in tenants:
+        if tenant["id"] == first:
+            return tenant
+    return None if is_wanted or not tenants else tenants[0]

@@ -1,0 +1,1 @@
+"""OpenTelemetry of the product itself: traces, metrics and logs of both planes."""
