@@ -30,6 +30,9 @@ REFUSAL: Final = "the token is not valid: sign in again"
 
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+\.([A-Za-z0-9_-]+)")
 _HEADER_FIELDS: Final = {"alg", "kid", "typ"}
+_TIME_CLAIMS: Final = ("iat", "exp")
+# Seconds since 1970 that the calendar knows, to the year 2514.
+_TIMES: Final = range(1 << 34)
 _OWN_CLAIMS: Final = ("iss", "aud", "sub", "kind", "jti", "iat", "exp")
 
 
@@ -165,7 +168,7 @@ class Keyring:
         _require(claims["kind"] == kind.value)
         _require(all(isinstance(text, str) and text for text in (subject, token_id)))
         # Exactly int: true is no time, and NaN would pass every comparison that refuses.
-        _require(type(claims["iat"]) is int and type(claims["exp"]) is int)
+        _require(all(type(claims[name]) is int and claims[name] in _TIMES for name in _TIME_CLAIMS))
         issued_at = datetime.fromtimestamp(claims["iat"], UTC)
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
         _require(issued_at - LEEWAY <= now < expires_at + LEEWAY)

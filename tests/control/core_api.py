@@ -29,7 +29,7 @@ def core_services(database: Database, settings: Settings) -> Services:
     access = Access(database)
 
     async def authenticate(request: web.Request) -> Caller:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        _scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
             user_id = UUID(token)
         except ValueError:

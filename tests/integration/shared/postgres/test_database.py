@@ -16,13 +16,19 @@ from tests.postgres.server import PostgresServer
 
 
 async def test_a_failed_block_leaves_nothing(database: Database) -> None:
-    with pytest.raises(ValueError, match="no"):
+    async def fail_after_an_insert() -> None:
         async with database.begin(PLATFORM) as connection:
             await connection.execute(
-                "INSERT INTO event_deliveries (event_id, subscriber, state) VALUES ($1, 'x', 'done')",
+                """
+                INSERT INTO event_deliveries (event_id, subscriber, state)
+                VALUES ($1, 'x', 'done')
+                """,
                 uuid4(),
             )
             raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await fail_after_an_insert()
 
     async with database.read(PLATFORM) as connection:
         assert await connection.fetchval("SELECT count(*) FROM event_deliveries") == 0

@@ -147,7 +147,7 @@ async def test_a_name_without_addresses_is_an_error_of_the_network() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "localhost.", "2130706433", "127.1", "0x7f.1", "017700000001"],
+    ["127.0.0.1", "localhost", "2130706433", "127.1", "0x7f.1", "017700000001"],
 )
 async def test_S52_hosts_of_monitors_are_looked_up_and_checked(host: str) -> None:
     resolver = CheckedResolver(AddressPolicy(allow_private=False), SystemLookup())
