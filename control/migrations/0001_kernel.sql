@@ -40,20 +40,26 @@ CREATE TABLE outbox (
   relayed_at timestamptz
 );
 CREATE INDEX outbox_waiting ON outbox (position) WHERE relayed_at IS NULL;
-CREATE INDEX outbox_waiting_of_aggregate ON outbox (aggregate_id, position) WHERE relayed_at IS NULL;
 CREATE INDEX outbox_relayed ON outbox (relayed_at) WHERE relayed_at IS NOT NULL;
 
+-- One row for each event and each of its subscribers, made when the event is relayed.
 CREATE TABLE event_deliveries (
   event_id uuid NOT NULL,
   subscriber text NOT NULL,
-  state text NOT NULL CHECK (state IN ('done', 'failing', 'dead')),
+  position bigint NOT NULL REFERENCES outbox ON DELETE CASCADE,
+  aggregate_id uuid NOT NULL,
+  state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'done', 'dead', 'discarded')),
   attempts int NOT NULL DEFAULT 0,
-  next_attempt_at timestamptz,
+  next_attempt_at timestamptz NOT NULL DEFAULT now(),
   error text,
   updated_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (event_id, subscriber)
 );
-CREATE INDEX event_deliveries_undone ON event_deliveries (state, updated_at) WHERE state <> 'done';
+CREATE INDEX event_deliveries_waiting ON event_deliveries (position) WHERE state = 'waiting';
+CREATE INDEX event_deliveries_order ON event_deliveries (subscriber, aggregate_id, position)
+  WHERE state = 'waiting';
+CREATE INDEX event_deliveries_dead ON event_deliveries (updated_at) WHERE state = 'dead';
+CREATE INDEX event_deliveries_of_event ON event_deliveries (position);
 
 -- Answers of POST requests that came with an Idempotency-Key, kept for a day.
 CREATE TABLE idempotency_keys (

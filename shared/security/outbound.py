@@ -6,6 +6,7 @@ are followed by hand, each hop checked like the first.
 """
 
 import asyncio
+import errno
 import ipaddress
 import re
 import socket
@@ -205,7 +206,7 @@ class OutboundClient:
         try:
             self._policy.require(str(peer[0]))
         except Invalid as error:
-            raise PermissionError(str(error)) from error
+            raise PermissionError(errno.EACCES, str(error)) from error
         return socket.socket(family, kind, protocol)
 
     async def _send(self, hop: _Hop) -> Reply:

@@ -250,6 +250,7 @@ async def get_own_profile(call: Call) -> UserView:
     body=ProfileChange,
     answer=UserView,
     is_versioned=True,
+    errors=(404,),
 )
 async def change_own_profile(call: Call, body: ProfileChange) -> UserView:
     """Change your own profile; only what is given."""

@@ -20,8 +20,8 @@ async def test_a_failed_block_leaves_nothing(database: Database) -> None:
         async with database.begin(PLATFORM) as connection:
             await connection.execute(
                 """
-                INSERT INTO event_deliveries (event_id, subscriber, state)
-                VALUES ($1, 'x', 'done')
+                INSERT INTO idempotency_keys (owner_id, key, route, request_digest)
+                VALUES ($1, 'x', 'x', 'x')
                 """,
                 uuid4(),
             )
@@ -31,7 +31,7 @@ async def test_a_failed_block_leaves_nothing(database: Database) -> None:
         await fail_after_an_insert()
 
     async with database.read(PLATFORM) as connection:
-        assert await connection.fetchval("SELECT count(*) FROM event_deliveries") == 0
+        assert await connection.fetchval("SELECT count(*) FROM idempotency_keys") == 0
 
 
 async def test_S32_a_connection_forgets_the_scope_of_its_former_transaction(
