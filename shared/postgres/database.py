@@ -99,6 +99,13 @@ class Database:
         async with self.begin(scope, readonly=True) as connection:
             yield connection
 
+    @asynccontextmanager
+    async def lookup(self) -> AsyncIterator[Connection]:
+        """A connection without a transaction or a scope: for functions that look up by key."""
+        with _driver_errors():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+                yield connection
+
     async def is_up(self) -> bool:
         """Whether PostgreSQL answers."""
         try:

@@ -20,7 +20,6 @@ ADDRESSES_MAX: Final = 16
 LOOKUP_THREADS: Final = 8
 LOOKUPS_WAITING_MAX: Final = 256
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # What an installation may open to its own users: machines beside it.

@@ -82,3 +82,9 @@ async def receiver(
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+async def echo(request: web.BaseRequest) -> web.Response:
+    """Answers with method, path, host and body of the request."""
+    head = f"{request.method} {request.path_qs} {request.host} "
+    return web.Response(body=head.encode() + await request.read())

@@ -15,9 +15,14 @@ def test_A25_a_token_has_256_random_bits_behind_its_prefix(kind: OpaqueKind) -> 
     assert new_token(kind) != token
 
 
-def test_the_kinds_have_prefixes_of_their_own() -> None:
-    assert OpaqueKind.REFRESH.value == "tfr_"
-    assert len({kind.value for kind in OpaqueKind}) == len(OpaqueKind)
+def test_the_kinds_have_the_prefixes_that_scanners_know() -> None:
+    assert {kind: kind.value for kind in OpaqueKind} == {
+        OpaqueKind.REFRESH: "tfr_",
+        OpaqueKind.PASSWORD_RESET: "tfw_",
+        OpaqueKind.EMAIL_VERIFICATION: "tfv_",
+        OpaqueKind.INVITATION: "tfi_",
+        OpaqueKind.TRUSTED_DEVICE: "tfd_",
+    }
 
 
 def test_S11_a_token_with_the_prefix_of_another_kind_is_not_found() -> None:

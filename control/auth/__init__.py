@@ -1,0 +1,1 @@
+"""200 auth: how people prove who they are: passwords, second factors, sessions, tokens."""

@@ -1,0 +1,1 @@
+"""Caching: in memory first, in Redis behind it when there is one."""

@@ -1,0 +1,1 @@
+"""Which pages of other origins may call the API (cross-origin resource sharing)."""
