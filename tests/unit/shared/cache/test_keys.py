@@ -19,19 +19,13 @@ def test_a_key_reads_as_what_it_is_whose_it_is_and_its_parameters() -> None:
     assert cache_key(TENANT, "services") == f"services:{TENANT}"
 
 
-@given(WORDS, WORDS, PARTS, WORDS, WORDS, PARTS)
+@given(st.tuples(WORDS, WORDS, PARTS), st.tuples(WORDS, WORDS, PARTS))
 def test_S38_different_tenants_kinds_or_parts_never_share_a_key(
-    tenant: str,
-    kind: str,
-    parts: list[str | None],
-    other_tenant: str,
-    other_kind: str,
-    other_parts: list[str | None],
+    one: tuple[str, str, list[str | None]], other: tuple[str, str, list[str | None]]
 ) -> None:
-    one = cache_key(tenant, kind, *parts)
-    other = cache_key(other_tenant, other_kind, *other_parts)
+    keys = [cache_key(tenant, kind, *parts) for tenant, kind, parts in (one, other)]
 
-    assert (one == other) == ((tenant, kind, parts) == (other_tenant, other_kind, other_parts))
+    assert (keys[0] == keys[1]) == (one == other)
 
 
 @given(WORDS, WORDS, PARTS)

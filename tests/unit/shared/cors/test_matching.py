@@ -153,7 +153,6 @@ def test_scheme_and_port_of_subdomains_must_match() -> None:
 @example("app.example.com@")
 @example("evil.com/")
 def test_nothing_before_the_host_but_labels_matches(prefix: str) -> None:
-    """A browser reads the host of such an origin as ending in the rule's, or it does not match."""
     origin = f"https://{prefix}example.com"
     labels = prefix.removesuffix(".").split(".")
     is_subdomain = prefix.endswith(".") and all(

@@ -2,7 +2,6 @@
 
 import base64
 import re
-import secrets
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from shared.errors import Invalid, Unavailable
 from shared.security.secret_box import SecretBox
 
-OLD = secrets.token_bytes(32)
-NEW = secrets.token_bytes(32)
+OLD = bytes(range(32))
+NEW = bytes(range(100, 132))
 BOX = SecretBox({"k1": OLD, "k2": NEW}, "k2")
 CONTEXT = "tenant-a|mfa|secret|row-1"
 PLAIN = b"JBSWY3DPEHPK3PXP"

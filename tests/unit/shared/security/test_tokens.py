@@ -21,11 +21,20 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
 SECRET = "fB7m0qv2Zr9Wc4Xk8Tn1Hs6Jd3Lp5Gy0Ua"
 HMAC_KEY = signing_key_from_secret(SECRET, NOW - timedelta(days=9))
-CURVE_KEY = replace(new_signing_key(NOW - timedelta(days=1)), key_id="ed-current")
-OLD_KEY = replace(
-    new_signing_key(NOW - timedelta(days=30)), key_id="ed-old", retires_at=NOW - timedelta(days=1)
+CURVE_KEY = SigningKey(
+    key_id="ed-current",
+    algorithm="Ed25519",
+    secret=bytes(range(32)),
+    not_before=NOW - timedelta(days=1),
 )
-STRANGER = replace(new_signing_key(NOW), key_id="ed-stranger")
+OLD_KEY = replace(
+    CURVE_KEY,
+    key_id="ed-old",
+    secret=bytes(range(100, 132)),
+    not_before=NOW - timedelta(days=30),
+    retires_at=NOW - timedelta(days=1),
+)
+STRANGER = replace(CURVE_KEY, key_id="ed-stranger", secret=bytes(range(200, 232)))
 KEYRING = Keyring([HMAC_KEY, CURVE_KEY, OLD_KEY])
 HEADER = {"alg": "Ed25519", "kid": "ed-current", "typ": "at+jwt"}
 CLAIMS = {

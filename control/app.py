@@ -1,0 +1,146 @@
+"""The composition root of the control plane: every context, wired by name.
+
+It alone knows adapters. The API and the worker are made of the same parts; what each of them runs
+stands in control.processes.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from control.auth import events as auth_events
+from control.auth import subscribers as auth_subscribers
+from control.auth.api import account as account_api
+from control.auth.api import sign_in as sign_in_api
+from control.auth.authenticator import Authenticator
+from control.auth.commands import accounts, sessions, sign_in
+from control.auth.commands.kit import Kit
+from control.auth.repository import AuthRepositories
+from control.auth.tokens import Tokens
+from control.core import events as core_events
+from control.core import subscribers as core_subscribers
+from control.core.access import Access
+from control.core.api import people as people_api
+from control.core.api import roles as roles_api
+from control.core.api import tenancy as tenancy_api
+from control.core.commands import people, roles, tenancy
+from control.core.repository.core import CoreRepositories
+from shared.caller import Caller
+from shared.http.call import Services
+from shared.messaging.commands import CommandBus
+from shared.messaging.events import EventBus
+from shared.platform import api as platform_api
+from shared.platform.health import Health
+from shared.postgres.connection import Connection
+from shared.postgres.database import Database, UnitOfWork, address_of
+from shared.security.password_policy import PasswordPolicy
+from shared.security.passwords import PasswordHasher
+from shared.security.secret_box import SecretBox
+from shared.settings import Settings
+
+ENCRYPTION_KEY_FILE = "encryption-keys"
+# In order: this is also the order of the documentation.
+ROUTES = (
+    sign_in_api.routes,
+    account_api.routes,
+    people_api.routes,
+    roles_api.routes,
+    tenancy_api.routes,
+    platform_api.routes,
+)
+EVENTS = (*core_events.EVENTS, *auth_events.EVENTS)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The control plane, opened: what its processes run."""
+
+    settings: Settings
+    database: Database
+    kit: Kit
+    services: Services
+    events: EventBus
+
+
+@asynccontextmanager
+async def open_control(settings: Settings) -> AsyncIterator[Control]:
+    """Everything that the API and the worker share; closed in the reverse order."""
+    async with AsyncExitStack() as stack:
+        database = await Database.open(
+            address_of(settings),
+            size_max=settings.db_pool_size_max,
+            statement_seconds_max=settings.db_statement_seconds_max,
+        )
+        stack.push_async_callback(database.close)
+        box = secret_box(settings)
+        tokens = Tokens(settings, database, box)
+        await tokens.open()
+        hasher = PasswordHasher(settings.password_hash_memory_kib)
+        stack.callback(hasher.close)
+        kit = Kit(
+            work=UnitOfWork(database, AuthRepositories),
+            hasher=hasher,
+            policy=password_policy(settings),
+            box=box,
+            tokens=tokens,
+            settings=settings,
+        )
+        core = UnitOfWork(database, CoreRepositories)
+        access = Access(database)
+
+        async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
+            return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
+
+        services = Services(
+            settings=settings,
+            commands=CommandBus(
+                [
+                    tenancy.handlers(core),
+                    people.handlers(core),
+                    roles.handlers(core),
+                    sign_in.handlers(kit),
+                    accounts.handlers(kit),
+                    sessions.handlers(kit),
+                ]
+            ),
+            database=database,
+            authenticate=Authenticator(
+                database,
+                tokens,
+                caller_of,
+                password_expiry_days=settings.password_expiry_days,
+            ),
+            extras={Tokens: tokens, Health: Health(settings, database)},
+        )
+        events = EventBus(EVENTS, [core_subscribers.subscribers(), auth_subscribers.subscribers()])
+        yield Control(
+            settings=settings, database=database, kit=kit, services=services, events=events
+        )
+
+
+def secret_box(settings: Settings) -> SecretBox:
+    """What secrets are encrypted with: ENCRYPTION_KEYS, or a file of the data folder."""
+    if settings.encryption_keys:
+        return SecretBox.from_text(settings.encryption_keys)
+    return SecretBox.from_file(settings.data_dir / ENCRYPTION_KEY_FILE)
+
+
+def password_policy(settings: Settings) -> PasswordPolicy:
+    """What a password must be like."""
+    uppercase, lowercase, number, symbol = (
+        text == "true"
+        for text in (
+            settings.password_require_uppercase,
+            settings.password_require_lowercase,
+            settings.password_require_number,
+            settings.password_require_symbol,
+        )
+    )
+    return PasswordPolicy(
+        length_min=settings.password_min_length,
+        uppercase=uppercase,
+        lowercase=lowercase,
+        number=number,
+        symbol=symbol,
+    )

@@ -1,0 +1,123 @@
+"""The two processes of the control plane: the API, and the worker behind it."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+import uvloop
+from aiohttp import web
+
+from control.app import ROUTES, Control, open_control
+from shared.errors import Conflict, TelemetryFlowError
+from shared.http.application import build_application
+from shared.http.idempotency import prune
+from shared.messaging.events import utc_now
+from shared.messaging.relay import Relay, prune_outbox
+from shared.metrics_server import MetricsServer
+from shared.postgres.connection import Connection
+from shared.postgres.scope import PLATFORM
+from shared.settings import Settings
+
+# Requests that run when the process is told to stop have so long to finish.
+DRAIN_SECONDS_MAX: Final = 20.0
+HOUSEKEEPING_SECONDS: Final = 300.0
+
+logger = logging.getLogger(__name__)
+
+
+def run_api(settings: Settings) -> int:
+    """Serve the API until SIGTERM or SIGINT; the exit code."""
+    return _run(settings, _serve)
+
+
+def run_worker(settings: Settings) -> int:
+    """Carry events and run jobs until SIGTERM or SIGINT; the exit code."""
+    return _run(settings, _work)
+
+
+def _run(
+    settings: Settings, body: Callable[[Control, AsyncExitStack, asyncio.Event], Awaitable[None]]
+) -> int:
+    async def main() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        async with open_control(settings) as control, AsyncExitStack() as stack:
+            await body(control, stack, stopping)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    return 0
+
+
+async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:
+    settings = control.settings
+    runner = web.AppRunner(
+        build_application(control.services, ROUTES),
+        access_log=None,
+        shutdown_timeout=DRAIN_SECONDS_MAX,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, settings.api_listen_host, settings.port).start()
+    except OSError as error:
+        raise Conflict(
+            f"port {settings.port} is in use ({error.strerror}): set PORT to another"
+        ) from error
+    await _serve_metrics(settings.api_metrics_port, "API_METRICS_PORT", stack, stopping)
+    logger.info("the API serves on %s:%d", settings.api_listen_host, settings.port)
+    await stopping.wait()
+
+
+async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:
+    await _serve_metrics(
+        control.settings.worker_metrics_port, "WORKER_METRICS_PORT", stack, stopping
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(Relay(control.database, control.events).run(stopping))
+        tasks.create_task(_keep_house(control, stopping))
+
+
+async def _serve_metrics(
+    port: int, setting: str, stack: AsyncExitStack, stopping: asyncio.Event
+) -> None:
+    server = MetricsServer(
+        port,
+        setting=setting,
+        not_ready_because=lambda: "stopping" if stopping.is_set() else None,
+    )
+    await server.start()
+    stack.push_async_callback(server.close)
+
+
+async def _keep_house(control: Control, stopping: asyncio.Event) -> None:
+    """What every worker may do at any time: each step is safe to repeat."""
+    while not stopping.is_set():
+        try:
+            await control.kit.tokens.rotate(now=utc_now())
+            for clean in (prune, prune_outbox, prune_sign_ins):
+                async with control.database.begin(PLATFORM) as connection:
+                    await clean(connection)
+        except TelemetryFlowError as error:
+            logger.warning("housekeeping waits: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)
+
+
+async def prune_sign_ins(connection: Connection) -> int:
+    """Delete what no sign-in needs any more; how many rows."""
+    deleted = 0
+    for statement in (
+        "DELETE FROM sessions WHERE expires_at < now() - interval '30 days'",
+        "DELETE FROM sign_in_failures WHERE last_at < now() - interval '1 day'",
+        "DELETE FROM mail_tokens WHERE expires_at < now()",
+        "DELETE FROM used_tokens WHERE expires_at < now() - interval '1 hour'",
+        "DELETE FROM trusted_devices WHERE expires_at < now()",
+    ):
+        deleted += int((await connection.execute(statement)).split()[-1])
+    return deleted

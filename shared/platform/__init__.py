@@ -1,0 +1,1 @@
+"""How the platform is: health, and figures of what it holds."""

@@ -1,0 +1,439 @@
+"""Two processes' caches on a real Valkey, which is also flushed, frozen, killed and restarted."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from random import Random
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from shared.cache.cache import Cache, cache_of
+from shared.cache.keys import cache_key
+from shared.cache.memory import MemoryCache
+from shared.cache.redis import CALL_SECONDS_MAX, NAMESPACE, OWED_MAX, RedisCache
+from shared.settings import Settings
+from tests.integration.shared.cache.valkey import ValkeyServer
+from tests.postgres.server import free_port
+
+KEY = cache_key("t1", "dashboard", 1)
+RETRY_SECONDS = 0.2
+POLL_SECONDS = 0.01
+# A call that does not wait for Redis, on a busy machine.
+INSTANT_SECONDS_MAX = 0.1
+
+
+class Process:
+    """The cache of one process, and its levels to look into."""
+
+    def __init__(self, port: int, *, password: str = "") -> None:
+        self.l1 = MemoryCache(items_max=1_000, bytes_max=10_000_000)
+        self.l2 = RedisCache(
+            "127.0.0.1", port, password=password, database=1, retry_seconds=RETRY_SECONDS
+        )
+        self.cache = Cache(self.l1, self.l2)
+
+    async def in_redis(self, key: str) -> bool:
+        """Whether Redis has a value for *key*."""
+        return await self.l2.get(key) is not None
+
+
+@pytest.fixture(scope="module")
+def shared_valkey() -> Iterator[ValkeyServer]:
+    """A server that stays up."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def admin(shared_valkey: ValkeyServer) -> AsyncIterator[Redis]:
+    """A client of its own on the server that stays up, which it empties first."""
+    async with Redis(host="127.0.0.1", port=shared_valkey.port, db=1) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture
+def valkey() -> Iterator[ValkeyServer]:
+    """A server that the test may kill."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def pair(shared_valkey: ValkeyServer, admin: Redis) -> AsyncIterator[tuple[Process, Process]]:
+    """Two processes on an empty Redis."""
+    async with AsyncExitStack() as stack:
+        processes = [await started(stack, shared_valkey.port) for _ in range(2)]
+        yield processes[0], processes[1]
+
+
+async def started(stack: AsyncExitStack, port: int) -> Process:
+    """A process that uses Redis already."""
+    process = Process(port)
+    await stack.enter_async_context(process.cache)
+    await until(lambda: process.l2.is_up)
+    return process
+
+
+async def until(holds: Callable[[], bool], *, seconds_max: float = 10) -> None:
+    """Returns as soon as *holds* does; fails the test when it does not in time."""
+    async with asyncio.timeout(seconds_max):
+        while not holds():
+            await asyncio.sleep(POLL_SECONDS)
+
+
+async def value() -> str:
+    """A load."""
+    return "value"
+
+
+async def test_what_one_process_loads_another_finds(pair: tuple[Process, Process]) -> None:
+    one, other = pair
+    await one.cache.wrap(KEY, value, ttl_seconds=300)
+
+    assert await other.cache.get(KEY) == "value"
+    assert len(other.l1) == 1
+    stats = await other.cache.stats()
+    assert stats["l2"].pop("memory") > 0
+    assert stats["l2"] == {"keys": 1, "hitRate": 1.0, "up": True}
+
+
+async def test_times_to_live_are_seconds_in_redis_too(
+    pair: tuple[Process, Process], admin: Redis
+) -> None:
+    one, other = pair
+    await one.cache.set(KEY, 1, ttl_seconds=60, l2_ttl_seconds=300)
+    assert 299_000 < await admin.pttl(NAMESPACE + KEY) <= 300_000
+
+    await admin.pexpire(NAMESPACE + KEY, 200)
+    assert await other.cache.get(KEY) == 1
+    # The copy in memory ends with the original.
+    await until(lambda: other.l1.get(KEY) is None, seconds_max=5)
+
+
+async def test_nothing_is_a_value_in_redis_too(pair: tuple[Process, Process]) -> None:
+    one, other = pair
+    await one.cache.set(KEY, None)
+
+    assert await other.cache.get(KEY, "missing") is None
+
+
+async def test_a_deletion_reaches_the_memory_of_other_processes(
+    pair: tuple[Process, Process],
+) -> None:
+    one, other = pair
+    await one.cache.set(KEY, "value")
+    await other.cache.get(KEY)
+    await one.cache.delete(KEY)
+
+    assert not await one.in_redis(KEY)
+    await until(lambda: other.l1.get(KEY) is None)
+
+
+async def test_a_process_does_not_hear_its_own_deletions(pair: tuple[Process, Process]) -> None:
+    one, other = pair
+    await other.cache.set(cache_key("t1", "probe"), "value")
+    await one.cache.delete(KEY)
+    await one.cache.set(KEY, "value")
+    await one.cache.delete(cache_key("t1", "probe"))
+    await until(lambda: other.l1.get(cache_key("t1", "probe")) is None)
+
+    assert one.l1.get(KEY) is not None
+
+
+async def test_S38_a_pattern_reaches_what_it_names_and_nothing_else(
+    pair: tuple[Process, Process], admin: Redis
+) -> None:
+    one, other = pair
+    await admin.set("logs:t1:of-another-product", "1")
+    for tenant in ("t1", "t12", "t2"):
+        for number in range(1_500 if tenant == "t1" else 2):
+            await one.l2.set(cache_key(tenant, "logs", number), b"1", ttl_seconds=60)
+        await other.cache.get(cache_key(tenant, "logs", 0))
+
+    assert await one.cache.delete_pattern(cache_key("t1", "logs")) == 1_500
+    await until(lambda: len(other.l1) == 2)
+    assert await one.in_redis(cache_key("t12", "logs", 1))
+    assert await one.cache.delete_pattern("*:t12") == 2
+    await until(lambda: len(other.l1) == 1)
+    assert await one.cache.clear() == 2
+    await until(lambda: len(other.l1) == 0)
+    assert await admin.keys() == [b"logs:t1:of-another-product"]
+
+
+async def test_what_another_process_deleted_while_it_was_loaded_is_not_kept(
+    pair: tuple[Process, Process],
+) -> None:
+    one, other = pair
+    is_loading, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def load() -> str:
+        is_loading.set()
+        await goes_on.wait()
+        return "before"
+
+    task = asyncio.create_task(one.cache.wrap(KEY, load))
+    await is_loading.wait()
+    # What is deleted last is heard last.
+    await one.cache.set(cache_key("t1", "probe"), "value")
+    await other.cache.delete(KEY)
+    await other.cache.delete(cache_key("t1", "probe"))
+    await until(lambda: one.l1.get(cache_key("t1", "probe")) is None)
+    goes_on.set()
+
+    assert await task == "before"
+    assert one.l1.get(KEY) is None
+    assert not await one.in_redis(KEY)
+
+
+async def test_when_all_is_quiet_every_process_has_the_truth(
+    pair: tuple[Process, Process],
+) -> None:
+    random = Random(7)
+    truth = dict.fromkeys((cache_key("t1", "row", number) for number in range(3)), 0)
+
+    async def load(key: str) -> int:
+        seen = truth[key]
+        await asyncio.sleep(random.random() / 500)
+        return seen
+
+    async def read(process: Process) -> None:
+        for _ in range(400):
+            key = random.choice(list(truth))
+            await process.cache.wrap(key, lambda key=key: load(key))
+
+    async def write(process: Process) -> None:
+        for _ in range(200):
+            key = random.choice(list(truth))
+            truth[key] += 1
+            await process.cache.delete(key)
+            await asyncio.sleep(random.random() / 500)
+
+    async with asyncio.TaskGroup() as group:
+        for process in pair:
+            for _ in range(4):
+                group.create_task(read(process))
+            group.create_task(write(process))
+    probe = cache_key("t1", "probe")
+    for process, peer in (pair, pair[::-1]):
+        await process.cache.set(probe, "value")
+        await peer.cache.delete(probe)
+        await until(lambda process=process: process.l1.get(probe) is None)
+
+    for process in pair:
+        for key, now in truth.items():
+            assert await process.cache.wrap(key, lambda key=key: load(key)) == now
+
+
+async def test_F46_a_flushed_redis_means_loading_again(
+    pair: tuple[Process, Process], admin: Redis
+) -> None:
+    one, other = pair
+    await one.cache.set(KEY, "old")
+    await admin.flushall()
+
+    assert await other.cache.wrap(KEY, value) == "value"
+    assert other.l2.is_up
+
+
+async def test_a_lost_subscription_means_forgetting_everything(
+    pair: tuple[Process, Process], admin: Redis
+) -> None:
+    one, _ = pair
+    await one.cache.set(KEY, "value")
+    await admin.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+    await until(lambda: len(one.l1) == 0)
+    await until(lambda: one.l2.is_up)
+    assert await one.cache.get(KEY) == "value"
+
+
+async def test_a_refused_command_does_not_end_the_use_of_redis(
+    pair: tuple[Process, Process], admin: Redis
+) -> None:
+    one, _ = pair
+    await admin.hset(NAMESPACE + KEY, "of", "another type")
+
+    assert await one.cache.get(KEY) is None
+    assert one.l2.is_up
+
+
+async def test_a_burst_is_served(pair: tuple[Process, Process]) -> None:
+    one, other = pair
+    keys = [cache_key("t1", "row", number) for number in range(1_000)]
+    await asyncio.gather(*(one.cache.set(key, key) for key in keys))
+    found = await asyncio.gather(*(other.cache.get(key) for key in keys))
+
+    assert one.l2.is_up
+    assert other.l2.is_up
+    assert found == keys
+
+
+async def test_S38_a_cancelled_look_up_never_leaves_its_answer_to_another(
+    valkey: ValkeyServer,
+) -> None:
+    async with AsyncExitStack() as stack:
+        process = await started(stack, valkey.port)
+        keys = [cache_key(f"t{number}", "row") for number in range(20)]
+        for key in keys:
+            await process.l2.set(key, key.encode(), ttl_seconds=60)
+        for _ in range(5):
+            valkey.freeze()
+            tasks = [asyncio.create_task(process.l2.get(key)) for key in keys]
+            await asyncio.sleep(CALL_SECONDS_MAX / 5)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            valkey.thaw()
+            for key in reversed(keys):
+                found = await process.l2.get(key)
+                assert found is None or found[0] == key.encode()
+            await until(lambda: process.l2.is_up)
+
+
+async def test_F45_the_start_does_not_wait_and_redis_may_come_later(
+    valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    valkey.kill()
+    process = Process(valkey.port)
+    begun = time.monotonic()
+    async with process.cache as cache:
+        assert await cache.wrap(KEY, value) == "value"
+        assert time.monotonic() - begun < INSTANT_SECONDS_MAX
+        assert (await cache.stats())["l2"] == {"keys": 0, "memory": 0, "hitRate": 0.0, "up": False}
+        # Several attempts, one warning.
+        await until(lambda: len(warnings(caplog)) > 0)
+        await asyncio.sleep(3 * RETRY_SECONDS)
+        assert len(warnings(caplog)) == 1
+        valkey.start()
+        await until(lambda: process.l2.is_up)
+        await cache.set(KEY, "value")
+        assert await process.in_redis(KEY)
+
+
+async def test_F45_a_killed_redis_costs_one_call_and_comes_back(
+    valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "shared.cache.redis")
+    async with AsyncExitStack() as stack:
+        process = await started(stack, valkey.port)
+        for round_number in (1, 2):
+            await process.cache.set(KEY, "value")
+            valkey.kill()
+            await process.cache.get(cache_key("t1", "missing"))
+            begun = time.monotonic()
+            assert await process.cache.get(KEY) == "value"
+            for number in range(100):
+                await process.cache.wrap(cache_key("t1", "row", number), value)
+            assert time.monotonic() - begun < INSTANT_SECONDS_MAX
+            assert not process.l2.is_up
+            assert len(warnings(caplog)) == round_number
+            valkey.start()
+            await until(lambda: process.l2.is_up)
+            await process.cache.set(KEY, "again")
+            assert await process.in_redis(KEY)
+
+
+async def test_F47_a_frozen_redis_costs_one_short_call(valkey: ValkeyServer) -> None:
+    async with AsyncExitStack() as stack:
+        process = await started(stack, valkey.port)
+        await process.cache.set(KEY, "value")
+        valkey.freeze()
+        begun = time.monotonic()
+        await process.cache.wrap(cache_key("t1", "slow"), value)
+        assert time.monotonic() - begun < CALL_SECONDS_MAX + INSTANT_SECONDS_MAX
+
+        begun = time.monotonic()
+        for number in range(100):
+            await process.cache.wrap(cache_key("t1", "row", number), value)
+        assert time.monotonic() - begun < INSTANT_SECONDS_MAX
+        valkey.thaw()
+        await until(lambda: process.l2.is_up)
+
+
+async def test_a_silent_redis_is_noticed_without_any_call(valkey: ValkeyServer) -> None:
+    async with AsyncExitStack() as stack:
+        process = await started(stack, valkey.port)
+        valkey.freeze()
+        await until(lambda: not process.l2.is_up)
+        valkey.thaw()
+        await until(lambda: process.l2.is_up)
+
+
+@pytest.mark.parametrize("deletions", [1, OWED_MAX + 1])
+async def test_what_was_deleted_while_redis_was_away_is_gone_when_it_is_back(
+    valkey: ValkeyServer, deletions: int
+) -> None:
+    async with AsyncExitStack() as stack:
+        one, other = [await started(stack, valkey.port) for _ in range(2)]
+        await one.cache.set(KEY, "before")
+        await other.cache.get(KEY)
+        valkey.freeze()
+        await one.cache.delete(KEY)
+        for number in range(1, deletions):
+            await one.cache.delete(cache_key("t1", "row", number))
+        valkey.thaw()
+
+        await until(lambda: one.l2.is_up)
+        assert not await one.in_redis(KEY)
+        await until(lambda: other.l1.get(KEY) is None)
+        assert await one.cache.get(KEY) is None
+
+
+async def test_a_cancelled_deletion_is_made_up_for(valkey: ValkeyServer) -> None:
+    async with AsyncExitStack() as stack:
+        process = await started(stack, valkey.port)
+        await process.cache.set(KEY, "before")
+        valkey.freeze()
+        task = asyncio.create_task(process.cache.delete(KEY))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        valkey.thaw()
+        assert process.l1.get(KEY) is None
+
+        async with asyncio.timeout(10):
+            while not process.l2.is_up or await process.in_redis(KEY):
+                await asyncio.sleep(POLL_SECONDS)
+
+
+async def test_settings_name_the_redis_and_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "correct-horse"
+    with ValkeyServer(password=secret) as server:
+        settings = {"redis_host": "127.0.0.1", "redis_port": server.port}
+        async with cache_of(Settings(**settings, redis_password=secret)) as cache:
+            assert await up(cache)
+        async with cache_of(Settings(**settings, redis_password="wrong-" + secret)) as cache:
+            await until(lambda: len(warnings(caplog)) > 0)
+            assert await cache.wrap(KEY, value) == "value"
+
+    assert secret not in caplog.text
+
+
+async def test_an_unknown_address_ends_in_memory_only() -> None:
+    process = Process(free_port())
+    async with process.cache as cache:
+        assert await cache.clear() == 0
+        await cache.set(KEY, "value")
+        assert await cache.get(KEY) == "value"
+
+
+async def up(cache: Cache) -> bool:
+    """Whether Redis comes into use."""
+    async with asyncio.timeout(10):
+        while not (await cache.stats())["l2"]["up"]:
+            await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[Any]:
+    """What the cache complained about."""
+    return [
+        record
+        for record in caplog.records
+        if record.name == "shared.cache.redis" and record.levelno >= logging.WARNING
+    ]
