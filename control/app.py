@@ -4,12 +4,13 @@ It alone knows adapters. The API and the worker are made of the same parts; what
 stands in control.processes.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
 from control.auth import events as auth_events
+from control.auth import jobs as auth_jobs
 from control.auth import subscribers as auth_subscribers
 from control.auth.api import account as account_api
 from control.auth.api import sign_in as sign_in_api
@@ -27,6 +28,7 @@ from control.core.api import tenancy as tenancy_api
 from control.core.commands import people, roles, tenancy
 from control.core.repository.core import CoreRepositories
 from shared.caller import Caller
+from shared.email.mailer import open_mailer
 from shared.http.call import Services
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
@@ -34,6 +36,8 @@ from shared.platform import api as platform_api
 from shared.platform.health import Health
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database, UnitOfWork, address_of
+from shared.queue import api as queue_api
+from shared.queue.worker import JobHandlers
 from shared.security.password_policy import PasswordPolicy
 from shared.security.passwords import PasswordHasher
 from shared.security.secret_box import SecretBox
@@ -48,6 +52,7 @@ ROUTES = (
     roles_api.routes,
     tenancy_api.routes,
     platform_api.routes,
+    queue_api.routes,
 )
 EVENTS = (*core_events.EVENTS, *auth_events.EVENTS)
 
@@ -61,6 +66,7 @@ class Control:
     kit: Kit
     services: Services
     events: EventBus
+    jobs: Sequence[JobHandlers]
 
 
 @asynccontextmanager
@@ -113,9 +119,21 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             ),
             extras={Tokens: tokens, Health: Health(settings, database)},
         )
-        events = EventBus(EVENTS, [core_subscribers.subscribers(), auth_subscribers.subscribers()])
+        events = EventBus(
+            EVENTS,
+            [
+                core_subscribers.subscribers(),
+                auth_subscribers.subscribers(),
+                auth_jobs.subscribers(),
+            ],
+        )
         yield Control(
-            settings=settings, database=database, kit=kit, services=services, events=events
+            settings=settings,
+            database=database,
+            kit=kit,
+            services=services,
+            events=events,
+            jobs=[auth_jobs.job_handlers(kit, open_mailer(settings))],
         )
 
 

@@ -19,7 +19,9 @@ from shared.messaging.events import utc_now
 from shared.messaging.relay import Relay, prune_outbox
 from shared.metrics_server import MetricsServer
 from shared.postgres.connection import Connection
+from shared.postgres.database import address_of
 from shared.postgres.scope import PLATFORM
+from shared.queue.worker import Worker
 from shared.settings import Settings
 
 # Requests that run when the process is told to stop have so long to finish.
@@ -80,6 +82,7 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Relay(control.database, control.events).run(stopping))
+        tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
         tasks.create_task(_keep_house(control, stopping))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.kafka.fixtures", "tests.postgres.fixtures"]
+pytest_plugins = ["tests.kafka.fixtures", "tests.postgres.fixtures", "tests.control.product"]
 
 settings.register_profile(
     "ci",

@@ -56,6 +56,10 @@ class Call:
         """A transaction that sees what the caller may see, and writes nothing."""
         return self.services.database.read(self.caller.scope)
 
+    def write(self) -> AbstractAsyncContextManager[Connection]:
+        """A transaction for what is no business of a context, such as a queue's state."""
+        return self.services.database.begin(self.caller.scope)
+
     def service(self, kind: type[S]) -> S:
         """A service that the composition root gave by its type."""
         found: S = self.services.extras[kind]

@@ -31,7 +31,9 @@ def test_every_operation_tells_its_permission_and_its_errors() -> None:
             where = f"{method} {path}"
             assert operation["summary"], where
             assert operation["x-permission"], where
-            assert {"400", "401", "403", "429", "500", "503"} <= operation["responses"].keys(), where
+            assert {"400", "401", "403", "429", "500", "503"} <= operation["responses"].keys(), (
+                where
+            )
 
 
 @pytest.mark.timeout(300)

@@ -1,0 +1,179 @@
+"""What each mail says: one function a kind, whose arguments are what the mail needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+INFO: Final = "#2196f3"
+WARNING: Final = "#ff9800"
+CRITICAL: Final = "#f44336"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button: where it leads is built from the configured address alone."""
+
+    label: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail, before it is rendered; the same *dedupe_key* gives the same Message-ID."""
+
+    to: str
+    subject: str
+    title: str
+    paragraphs: Sequence[str]
+    dedupe_key: str
+    facts: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    action: Action | None = None
+    colour: str = INFO
+
+
+def verification(to: str, *, first_name: str, url: str, hours: int, key: str) -> Mail:
+    """To confirm an address."""
+    return Mail(
+        to=to,
+        subject="Confirm your e-mail address",
+        title=f"Welcome, {first_name}" if first_name else "Confirm your e-mail address",
+        paragraphs=[
+            f"Open the link within {hours} hours to confirm that this address is yours.",
+            "If you did not ask for this, do nothing.",
+        ],
+        action=Action("Confirm the address", url),
+        dedupe_key=key,
+    )
+
+
+def welcome(to: str, *, first_name: str, url: str, key: str) -> Mail:
+    """After an address was confirmed."""
+    return Mail(
+        to=to,
+        subject="Welcome to TelemetryFlow",
+        title=f"Welcome, {first_name}" if first_name else "Welcome",
+        paragraphs=["Your address is confirmed. Sign in, and send your first trace."],
+        action=Action("Open TelemetryFlow", url),
+        dedupe_key=key,
+    )
+
+
+def already_registered(to: str, *, url: str, key: str) -> Mail:
+    """Somebody registered with a known address."""
+    return Mail(
+        to=to,
+        subject="You have an account already",
+        title="You have an account already",
+        paragraphs=[
+            "Somebody, maybe you, registered with this address, which has an account.",
+            "Sign in, or ask for another password if you forgot it.",
+        ],
+        action=Action("Open TelemetryFlow", url),
+        dedupe_key=key,
+    )
+
+
+def invitation(
+    to: str, *, first_name: str, by: str, organization: str, url: str, days: int, key: str
+) -> Mail:
+    """Somebody is asked to join an organization."""
+    who = by or "An administrator"
+    return Mail(
+        to=to,
+        subject=f"Join {organization} on TelemetryFlow",
+        title=f"Hello {first_name}" if first_name else "Hello",
+        paragraphs=[
+            f"{who} invites you to join {organization} on TelemetryFlow.",
+            f"Open the link within {days} days and choose a password.",
+        ],
+        action=Action("Accept the invitation", url),
+        dedupe_key=key,
+    )
+
+
+def password_reset(to: str, *, url: str, minutes: int, key: str) -> Mail:
+    """Somebody forgot the password."""
+    return Mail(
+        to=to,
+        subject="Choose another password",
+        title="Choose another password",
+        paragraphs=[
+            f"Open the link within {minutes} minutes. It works once.",
+            "If you did not ask for this, do nothing: your password stays as it is.",
+        ],
+        action=Action("Choose a password", url),
+        dedupe_key=key,
+    )
+
+
+def password_changed(to: str, *, when: str, address: str, url: str, key: str) -> Mail:
+    """A password was changed."""
+    return Mail(
+        to=to,
+        subject="Your password was changed",
+        title="Your password was changed",
+        paragraphs=["If that was not you, ask for another password at once."],
+        facts=[("When", when), ("From", address)],
+        action=Action("It was not me", url),
+        colour=WARNING,
+        dedupe_key=key,
+    )
+
+
+def account_locked(to: str, *, minutes: int, address: str, support: str, key: str) -> Mail:
+    """Too many sign-ins failed from an address."""
+    return Mail(
+        to=to,
+        subject="Sign-ins from an address were locked out",
+        title="Sign-ins from an address were locked out",
+        paragraphs=[
+            f"Too many sign-ins to your account failed from {address}.",
+            f"It is locked out for {minutes} minutes. From elsewhere you can sign in as ever.",
+            f"If that was not you, choose another password, and tell {support}.",
+        ],
+        colour=WARNING,
+        dedupe_key=key,
+    )
+
+
+def sign_in_from_new_address(
+    to: str, *, when: str, address: str, agent: str, url: str, key: str
+) -> Mail:
+    """An account was used from an address for the first time."""
+    return Mail(
+        to=to,
+        subject="Sign-in from a new address",
+        title="Sign-in from a new address",
+        paragraphs=["If that was not you, choose another password and end all sessions."],
+        facts=[("When", when), ("From", address), ("With", agent)],
+        action=Action("Look at my sessions", url),
+        dedupe_key=key,
+    )
+
+
+def second_factor_changed(to: str, *, is_on: bool, when: str, support: str, key: str) -> Mail:
+    """A second factor was switched on or off."""
+    state = "on" if is_on else "off"
+    return Mail(
+        to=to,
+        subject=f"Your second factor is {state}",
+        title=f"Your second factor is {state}",
+        paragraphs=[f"If that was not you, tell {support} at once."],
+        facts=[("When", when)],
+        colour=INFO if is_on else WARNING,
+        dedupe_key=key,
+    )
+
+
+def suspicious_activity(to: str, *, what: str, when: str, url: str, key: str) -> Mail:
+    """An account may be in other hands."""
+    return Mail(
+        to=to,
+        subject="Unusual activity on your account",
+        title="Unusual activity on your account",
+        paragraphs=[what, "We ended the session. If that was not you, choose another password."],
+        facts=[("When", when)],
+        action=Action("Choose a password", url),
+        colour=CRITICAL,
+        dedupe_key=key,
+    )

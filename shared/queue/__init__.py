@@ -1,0 +1,1 @@
+"""Jobs: what is done later, apart from the request that wanted it."""

@@ -1,0 +1,1 @@
+"""What people see that is made of templates: mails, and later pages."""
