@@ -1,8 +1,8 @@
 """`telemetryflow up`: everything on one machine, as child processes that live and die with it.
 
-Order: ClickHouse, migrations, gateway, writer; each is ready before the next is started. What
-crashes is started again, with growing delays. Ctrl-C drains in the opposite order, so that what
-was acknowledged is stored; a second Ctrl-C ends everything at once (nothing is lost by that).
+Order: the engines, migrations, gateway, writer, API, worker; each is ready before the next is
+started. What crashes is started again, with growing delays. Ctrl-C drains in such an order that
+what was acknowledged is stored; a second Ctrl-C ends everything at once (nothing is lost by that).
 """
 
 import asyncio
@@ -13,16 +13,20 @@ import signal
 import socket
 import sys
 from argparse import Namespace
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import IO, Final
 
 import aiohttp
+import asyncpg
 import orjson
 from rich.console import Console
 
 from shared.errors import Conflict, Unavailable
+from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
 
 READY_SECONDS_MAX: Final = 60.0
@@ -38,10 +42,11 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Child:
-    """One process of the product; `ready_url` answers 200 once it serves."""
+    """One process of the product; *is_ready* tells whether it serves."""
 
     name: str
-    ready_url: str
+    is_ready: Callable[[], Awaitable[bool]]
+    stop_signal: int = signal.SIGTERM
     process: asyncio.subprocess.Process | None = None
     started_at: float = 0.0
     restart_seconds: float = field(default=RESTART_SECONDS_MIN)
@@ -120,13 +125,15 @@ class Supervisor:
         self._console = Console(highlight=False, soft_wrap=True)
         scheme = "https" if settings.ingest_tls_cert_file else "http"
         http = f"{scheme}://127.0.0.1:{settings.ingest_http_port}"
-        self._children = [
-            Child("ingest", f"{http}/readyz"),
-            Child("writer", f"http://127.0.0.1:{settings.writer_metrics_port}/readyz"),
-        ]
-        if settings.is_embedded:
-            clickhouse = f"http://127.0.0.1:{settings.clickhouse_port}/ping"
-            self._children.insert(0, Child("clickhouse", clickhouse))
+        self._children = [*_engines(settings)]
+        for name, url in (
+            ("ingest", f"{http}/readyz"),
+            ("writer", f"http://127.0.0.1:{settings.writer_metrics_port}/readyz"),
+            ("api", f"http://127.0.0.1:{settings.api_metrics_port}/readyz"),
+            ("worker", f"http://127.0.0.1:{settings.worker_metrics_port}/readyz"),
+        ):
+            self._children.append(Child(name, partial(_answers, url)))
+        self._people = ""
         self._stopping = asyncio.Event()
 
     async def run(self) -> int:
@@ -139,7 +146,8 @@ class Supervisor:
             self._check_ports()
             for child in self._children:
                 if child.name == "ingest":
-                    await self._migrate()
+                    await self._run("migrate")
+                    self._people = await self._run("init", *(["--demo"] if self._demo else []))
                 await self._start(child)
                 await self._wait_until_ready(child)
                 watching.append(asyncio.create_task(self._watch(child)))
@@ -168,11 +176,16 @@ class Supervisor:
         ports = {
             "INGEST_GRPC_PORT": (settings.listen_host, settings.ingest_grpc_port),
             "INGEST_HTTP_PORT": (settings.listen_host, settings.ingest_http_port),
+            "PORT": (settings.api_listen_host, settings.port),
             "INGEST_METRICS_PORT": ("127.0.0.1", settings.ingest_metrics_port),
             "WRITER_METRICS_PORT": ("127.0.0.1", settings.writer_metrics_port),
+            "API_METRICS_PORT": ("127.0.0.1", settings.api_metrics_port),
+            "WORKER_METRICS_PORT": ("127.0.0.1", settings.worker_metrics_port),
         }
         if settings.is_embedded:
             ports["CLICKHOUSE_PORT"] = ("127.0.0.1", settings.clickhouse_port)
+        if settings.is_database_embedded:
+            ports["DB_PORT"] = ("127.0.0.1", settings.db_port)
         for name, (host, port) in ports.items():
             _check_port(name, host, port)
 
@@ -188,17 +201,22 @@ class Supervisor:
         child.started_at = monotonic()
         self._record_children()
 
-    async def _migrate(self) -> None:
+    async def _run(self, *arguments: str) -> str:
+        """Another command of the product, to its end; what it printed."""
         process = await asyncio.create_subprocess_exec(
-            *command("migrate"), env={**os.environ, **_environment(self._settings)}
+            *command(*arguments),
+            env={**os.environ, **_environment(self._settings)},
+            stdout=asyncio.subprocess.PIPE,
         )
-        if await process.wait() != 0:
-            raise Unavailable("the tables could not be made: see the message above")
+        output, _ = await process.communicate()
+        if process.returncode != 0:
+            raise Unavailable(f"{arguments[0]} failed: see the message above")
+        return output.decode()
 
     async def _wait_until_ready(self, child: Child) -> None:
         with self._console.status(f"starting {child.name} …"):
             deadline = monotonic() + READY_SECONDS_MAX
-            while not await _answers(child.ready_url):
+            while not await child.is_ready():
                 if self._stopping.is_set():
                     raise _Stopped
                 process = child.process
@@ -233,14 +251,14 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """End the children in order, so that what was taken is stored: gateway first."""
-        order = {"ingest": 0, "writer": 1, "clickhouse": 2}
+        order = ("ingest", "api", "worker", "writer", "postgres", "clickhouse")
         deadline = monotonic() + DRAIN_SECONDS_MAX
-        for child in sorted(self._children, key=lambda child: order[child.name]):
+        for child in sorted(self._children, key=lambda child: order.index(child.name)):
             process = child.process
             if process is None or process.returncode is not None:
                 continue
             self._console.print(f"stopping {child.name}")
-            process.terminate()
+            process.send_signal(child.stop_signal)
             try:
                 await asyncio.wait_for(process.wait(), max(deadline - monotonic(), 1.0))
             except TimeoutError:
@@ -260,11 +278,15 @@ class Supervisor:
         say("\nTelemetryFlow is ready.\n")
         say(f"  OTLP/gRPC   {host}:{settings.ingest_grpc_port}")
         say(f"  OTLP/HTTP   http://{host}:{settings.ingest_http_port}")
+        say(f"  API         {settings.app_url.rstrip('/')}/docs (port {settings.port})")
         clickhouse = settings.clickhouse_host or "127.0.0.1"
         say(f"  ClickHouse  http://{clickhouse}:{settings.clickhouse_port}")
         say(f"  Metrics     http://127.0.0.1:{settings.ingest_metrics_port}/metrics and ")
         say(f"              http://127.0.0.1:{settings.writer_metrics_port}/metrics")
         say(f"  Data, logs  {settings.data_dir.resolve()}\n")
+        if self._people:
+            say("Sign in as (shown only now):\n")
+            say(f"{self._people}", markup=False)
         say("Any OpenTelemetry SDK on this machine sends here without a setting. To see it work:\n")
         say("  telemetryflow send")
         say('  telemetryflow sql "SELECT ServiceName, count() FROM otel_traces GROUP BY 1"\n')
@@ -307,6 +329,26 @@ def _check_port(name: str, host: str, port: int) -> None:
                 f"port {port} on {host} cannot be used ({error.strerror}): stop what uses it, or "
                 f"set {name} to another port"
             ) from error
+
+
+def _engines(settings: Settings) -> Iterator[Child]:
+    """The engines that this machine serves itself."""
+    if settings.is_embedded:
+        url = f"http://127.0.0.1:{settings.clickhouse_port}/ping"
+        yield Child("clickhouse", partial(_answers, url))
+    if settings.is_database_embedded:
+        # Fast shutdown: clients are cut off, nothing is lost.
+        yield Child("postgres", partial(_takes_connections, settings), signal.SIGINT)
+
+
+async def _takes_connections(settings: Settings) -> bool:
+    try:
+        address = embedded_address(settings).at("postgres")
+        connection = await asyncpg.connect(**address.options(), timeout=2)
+    except (OSError, TimeoutError, asyncpg.PostgresError):
+        return False
+    await connection.close()
+    return True
 
 
 async def _answers(url: str) -> bool:

@@ -93,10 +93,20 @@ def _add_processes(commands: "_Commands[argparse.ArgumentParser]") -> None:
     up.add_argument("--demo", action="store_true", help="send demonstration data once it is up")
     _add(commands, "ingest", "the OTLP gateway", "cli.processes:ingest")
     _add(commands, "writer", "the writer from the log into ClickHouse", "cli.processes:writer")
+    _add(commands, "api", "the API of the control plane", "cli.processes:api")
+    _add(commands, "worker", "its events, jobs and schedules", "cli.processes:worker")
     _add(commands, "postgres", "the embedded PostgreSQL server alone", "cli.processes:postgres")
     _add(commands, "clickhouse", "the embedded ClickHouse server", "cli.processes:clickhouse")
     migrate = _add(commands, "migrate", "create or update the tables", "cli.processes:migrate")
     migrate.add_argument("--check", action="store_true", help="only list what is pending")
+    migrate.add_argument(
+        "--store",
+        default="all",
+        choices=("all", "postgres", "clickhouse"),
+        help="only in this store (default: all)",
+    )
+    init = _add(commands, "init", "make the first organization and admin", "cli.processes:init")
+    init.add_argument("--demo", action="store_true", help="and a demo organization with people")
 
 
 def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:

@@ -10,7 +10,6 @@ from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.embedded.__main__ import serve
 from shared.clickhouse.migrate import Migrator
 from shared.observability import set_up_logging
-from shared.postgres.embedded import become_server
 from shared.settings import Settings
 
 
@@ -47,28 +46,82 @@ def clickhouse(settings: Settings, _options: Namespace) -> int:
     os._exit(0)
 
 
+def api(settings: Settings, _options: Namespace) -> int:
+    """The API of the control plane."""
+    from control.processes import run_api  # noqa: PLC0415 - as above
+
+    set_up_logging(settings, "api")
+    return run_api(settings)
+
+
+def worker(settings: Settings, _options: Namespace) -> int:
+    """What the control plane does in the background: events, jobs, schedules."""
+    from control.processes import run_worker  # noqa: PLC0415 - as above
+
+    set_up_logging(settings, "worker")
+    return run_worker(settings)
+
+
 def postgres(settings: Settings, _options: Namespace) -> int:
     """The embedded PostgreSQL server alone: this process becomes it."""
+    from shared.postgres.embedded import become_server  # noqa: PLC0415 - as above
+
     become_server(settings)
+    return 0
+
+
+def init(settings: Settings, options: Namespace) -> int:
+    """Make the first organization and its administrator, whose password is shown once."""
+    return asyncio.run(_init(settings, demo=options.demo))
+
+
+async def _init(settings: Settings, *, demo: bool) -> int:
+    from control.app import open_control  # noqa: PLC0415 - as above
+    from control.first_start import begin  # noqa: PLC0415 - as above
+
+    async with open_control(settings) as control:
+        people = await begin(control, demo=demo)
+    for person in people:
+        print(f"  {person.role:<20}  {person.email:<44}  {person.password}")
     return 0
 
 
 def migrate(settings: Settings, options: Namespace) -> int:
     """Apply pending migrations, or with --check only list them (exit code 1 when there are)."""
-    return asyncio.run(_migrate(settings, only_check=options.check))
+    return asyncio.run(_migrate(settings, store=options.store, only_check=options.check))
 
 
-async def _migrate(settings: Settings, *, only_check: bool) -> int:
+async def _migrate(settings: Settings, *, store: str, only_check: bool) -> int:
     console = Console(highlight=False)
+    names: list[str] = []
+    if store in ("all", "postgres"):
+        names += await _migrate_postgres(settings, only_check=only_check)
+    if store in ("all", "clickhouse"):
+        names += await _migrate_clickhouse(settings, only_check=only_check)
+    for name in names:
+        console.print(f"{'pending' if only_check else 'applied'}: {name}")
+    return 1 if only_check and names else 0
+
+
+async def _migrate_postgres(settings: Settings, *, only_check: bool) -> list[str]:
+    from control.core.seeds import write_catalogue  # noqa: PLC0415 - as above
+    from shared.postgres import migrate as postgres  # noqa: PLC0415 - as above
+    from shared.postgres.database import address_of  # noqa: PLC0415 - as above
+
+    address = address_of(settings)
+    available = postgres.migrations("control")
+    if only_check:
+        return await postgres.pending(address, available)
+    await postgres.create_database(address)
+    applied = await postgres.migrate(address, available)
+    await write_catalogue(address)
+    return applied
+
+
+async def _migrate_clickhouse(settings: Settings, *, only_check: bool) -> list[str]:
     async with await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse:
         migrator = Migrator(
             clickhouse.command, clickhouse.query, database=settings.clickhouse_database
         )
-        if only_check:
-            pending = await migrator.pending()
-            for migration in pending:
-                console.print(f"pending: {migration.name}")
-            return 1 if pending else 0
-        for migration in await migrator.migrate():
-            console.print(f"applied: {migration.name}")
-    return 0
+        found = await migrator.pending() if only_check else await migrator.migrate()
+        return [migration.name for migration in found]

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,9 @@ PASSWORD_FILE: Final = "postgres-password"  # noqa: S105 - the name of a file
 # Room for the API's and the worker's pools, their listeners, migrations and a person with psql.
 CONNECTIONS_MAX: Final = 100
 INITDB_SECONDS_MAX: Final = 120
+# Processes of a killed server notice that within moments.
+LEFTOVER_SECONDS_MAX: Final = 5.0
+POLL_SECONDS: Final = 0.02
 _UNPRIVILEGED: Final = "nobody"
 
 
@@ -45,6 +49,7 @@ def become_server(settings: Settings) -> None:
     data.mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
         _give_away(data)
+    _clear_stale_lock(data)
     if not (data / "PG_VERSION").exists():
         _initialise(data, embedded_address(settings).password)
     arguments = [*_unprivileged(), *server_arguments(data, settings.db_port)]
@@ -108,6 +113,35 @@ def _initialise(data: Path, password: str) -> None:
         )
     if done.returncode != 0:
         raise Unavailable(f"initdb could not make {data}: {done.stderr.strip()[-1_000:]}")
+
+
+def _clear_stale_lock(data: Path) -> None:
+    """Remove the lock of a server that was killed, once nothing of it runs any more.
+
+    PostgreSQL takes a killed server that nobody reaped for a running one, and would not start. All
+    its processes have the folder as their working folder.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists():
+        return
+    deadline = time.monotonic() + LEFTOVER_SECONDS_MAX
+    while _is_somebodys_folder(data.resolve()):
+        if time.monotonic() > deadline:
+            # It runs: PostgreSQL says so itself, in better words.
+            return
+        time.sleep(POLL_SECONDS)
+    lock.unlink(missing_ok=True)
+
+
+def _is_somebodys_folder(folder: Path) -> bool:
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdecimal() and (process / "cwd").readlink() == folder:
+                return True
+        except OSError:
+            # Gone meanwhile, reaped or not.
+            continue
+    return False
 
 
 def _binaries() -> Path:

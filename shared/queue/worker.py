@@ -93,7 +93,9 @@ class Worker:
         while not stopping.is_set():
             try:
                 await self._run_connected(stopping)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:
+                if not _is_about_postgres(error):
+                    raise
                 logger.warning("the worker waits for PostgreSQL: %s", type(error).__name__)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), RECONNECT_SECONDS)
@@ -166,6 +168,16 @@ class Worker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), PAUSES_SECONDS)
         manager.shutdown.set()
+
+
+def _is_about_postgres(error: BaseException) -> bool:
+    """Whether PostgreSQL went away: what else pgqueuer's tasks raise is a defect."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_about_postgres, error.exceptions))
+    return isinstance(
+        error,
+        OSError | asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError,
+    )
 
 
 async def _paused(pool: Any) -> frozenset[str]:

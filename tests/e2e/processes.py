@@ -109,7 +109,7 @@ class Product:
     def __enter__(self) -> Self:
         try:
             self.start("clickhouse")
-            self.command("migrate")
+            self.command("migrate", "--store", "clickhouse")
             for name in self.names[1:]:
                 self.start(name)
         except BaseException:

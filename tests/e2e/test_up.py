@@ -29,6 +29,10 @@ class Up:
             "CLICKHOUSE_PORT",
             "INGEST_METRICS_PORT",
             "WRITER_METRICS_PORT",
+            "PORT",
+            "DB_PORT",
+            "API_METRICS_PORT",
+            "WORKER_METRICS_PORT",
         )
         self.ports = dict(zip(names, map(str, free_ports(len(names))), strict=True))
         self.data = folder / "data"
@@ -74,6 +78,11 @@ class Up:
 
     def children(self) -> list[int]:
         return [pid for pid, _started in json.loads((self.data / "children.json").read_bytes())]
+
+    def child(self, name: str) -> int:
+        """The process of that name."""
+        order = ("clickhouse", "postgres", "ingest", "writer", "api", "worker")
+        return self.children()[order.index(name)]
 
     def stop(self, number: int = signal.SIGINT) -> int:
         assert self.process is not None
@@ -189,7 +198,7 @@ def test_a_killed_supervisor_leaves_nothing_behind_that_hinders_the_next_start(u
 
 def test_a_crashed_process_is_started_again(up: Up) -> None:
     up.start()
-    writer = up.children()[-1]
+    writer = up.child("writer")
 
     os.kill(writer, signal.SIGKILL)
 
@@ -205,7 +214,7 @@ def test_a_crashed_process_is_started_again(up: Up) -> None:
 def test_two_gateway_workers_share_the_ports_and_a_killed_one_comes_back(up: Up) -> None:
     up.ports["INGEST_WORKERS"] = "2"
     up.start()
-    parent = up.children()[1]
+    parent = up.child("ingest")
     workers = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     gateways = [int(pid) for pid in workers if b"spawn_main" in command_line(pid)]
     assert len(gateways) == 2
