@@ -22,6 +22,11 @@ from shared.errors import Conflict, RateLimited
 
 MFA_FAILURES_MAX: Final = 3
 MFA_LOCK: Final = timedelta(minutes=15)
+# Sign-ins of an account over all addresses in a window; beyond, only known addresses may try.
+CROWD_MAX: Final = 100
+CROWD_WINDOW: Final = timedelta(hours=1)
+# Asking again for a mail that was sent just now sends none.
+MAIL_PAUSE: Final = timedelta(minutes=1)
 # However often a session is refreshed, it ends after this.
 SESSION_LONGEST: Final = timedelta(days=30)
 # Two tabs that refresh with the same token in the same moment are one person.
@@ -61,15 +66,22 @@ class Account(Aggregate):
         by_reset: bool = False,
         must_change: bool = False,
     ) -> None:
-        """Take another password."""
+        """Take a password; others are told when it is not the first one."""
+        is_first = self.password_hash is None
         self.password_hash = password_hash
         self.password_changed_at = now
         self.must_change_password = must_change
-        self.record(
-            PasswordChanged(
-                aggregate_id=self.id, organization_id=self.organization_id, by_reset=by_reset
+        if not is_first:
+            self.record(
+                PasswordChanged(
+                    aggregate_id=self.id, organization_id=self.organization_id, by_reset=by_reset
+                )
             )
-        )
+
+    def knew_password_at(self, time: datetime) -> bool:
+        """Whether who gave the password at *time* (of whole seconds) gave the present one."""
+        changed_at = self.password_changed_at
+        return changed_at is None or time >= changed_at.replace(microsecond=0)
 
     def verify_email(self, *, now: datetime) -> None:
         """Mail reaches them; doing it twice is once."""
@@ -117,7 +129,9 @@ class Account(Aggregate):
         if email != self.email:
             self.email = email
             self.email_verified_at = None
-            self.ask_for_verification()
+            # Who was invited proves the address by the link of the invitation.
+            if self.password_hash is not None:
+                self.ask_for_verification()
 
     def begin_mfa(self, encrypted_secret: bytes) -> None:
         """A secret that their app shall read; it counts once they gave a code of it."""

@@ -28,7 +28,7 @@ from control.core.events import UserInvited
 from shared.email import mails
 from shared.email.mailer import Mailer
 from shared.email.mails import Mail
-from shared.errors import Invalid
+from shared.errors import Invalid, Unavailable
 from shared.messaging.events import Envelope, Event, Subscriber, Subscribers, utc_now
 from shared.postgres.connection import Connection
 from shared.postgres.scope import PLATFORM
@@ -86,6 +86,8 @@ async def send_account_mail(job: Job, kit: Kit, mailer: Mailer) -> None:
     async with kit.work.begin(PLATFORM) as auth:
         account = await auth.accounts.find("id = $1", account_id)
         if account is None:
+            if data["event"] == "UserInvited" and not await auth.accounts.closed(account_id):
+                raise Unavailable("the account of the invited person is still to be made")
             return
         mail = None
         if data["event"] in _LINKS:
@@ -111,6 +113,12 @@ _LINKS: Final = {
     "VerificationRequested": ("verification", OpaqueKind.EMAIL_VERIFICATION, VERIFICATION),
     "PasswordResetRequested": ("reset", OpaqueKind.PASSWORD_RESET, RESET),
     "UserInvited": ("invitation", OpaqueKind.INVITATION, INVITATION),
+}
+
+
+_SUSPICIONS: Final = {
+    "refresh_token_reused": "A token of one of your sessions was used by two devices.",
+    "guessing": "Many sign-ins to your account failed, from many addresses.",
 }
 
 
@@ -183,7 +191,7 @@ def _notice(data: Mapping[str, Any], account: Account, kit: Kit) -> Mail:
         ),
         "SuspiciousActivityDetected": lambda: mails.suspicious_activity(
             to,
-            what="A token of one of your sessions was used by two devices.",
+            what=_SUSPICIONS[data["payload"]["kind"]],
             when=when,
             url=forgot,
             key=key,

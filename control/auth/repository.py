@@ -3,16 +3,16 @@
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from control.auth.domain import SESSION_LONGEST, Account
+from control.auth.domain import CROWD_WINDOW, MAIL_PAUSE, SESSION_LONGEST, Account
 from shared.errors import NotFound
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
 from shared.postgres.rows import save_row
 
-_ACCOUNT = """
+_ACCOUNT: Final = """
     SELECT id, version, organization_id, email, first_name, last_name, password_hash,
            password_changed_at, must_change_password, email_verified_at, mfa_secret,
            mfa_enabled_at, mfa_last_step, mfa_failures, mfa_locked_until, recovery_salt, closed_at
@@ -37,8 +37,17 @@ class ShownToken:
 class Failures:
     """Failed sign-ins of one address for one account, this attempt counted."""
 
-    count: int
     locked_until: datetime | None
+    # Whether this very attempt locked the address out.
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Sign-ins of all addresses for one account in the current window, this attempt counted."""
+
+    count: int
+    ends_at: datetime
 
 
 class AuthRepositories:
@@ -221,11 +230,9 @@ class Sessions:
         expires_at: datetime,
         now: datetime,
     ) -> tuple[UUID, bool]:
-        """A new session: its id, and whether the account was never used from this address."""
-        is_new = not await self._connection.fetchval(
-            "SELECT count(*) FROM sessions WHERE account_id = $1 AND ip_address = $2 LIMIT 1",
-            account_id,
-            ip_address,
+        """A new session: its id, and whether all sessions so far came from other addresses."""
+        is_new = await self.were_there(account_id) and not await self.were_there(
+            account_id, ip_address
         )
         session_id = uuid4()
         await self._connection.execute(
@@ -243,6 +250,30 @@ class Sessions:
             has_mfa,
         )
         return session_id, is_new
+
+    async def were_there(self, account_id: UUID, ip_address: str | None = None) -> bool:
+        """Whether the account was used lately, from that address or from any."""
+        return bool(
+            await self._connection.fetchval(
+                """
+                SELECT EXISTS (SELECT FROM sessions
+                  WHERE account_id = $1 AND ($2::text IS NULL OR ip_address = $2))
+                """,
+                account_id,
+                ip_address,
+            )
+        )
+
+    async def owner_of(self, digest: bytes) -> UUID | None:
+        """The account that a refresh token is for; to be locked before its session is."""
+        owner: UUID | None = await self._connection.fetchval(
+            """
+            SELECT account_id FROM refresh_tokens JOIN sessions ON sessions.id = session_id
+             WHERE digest = $1
+            """,
+            digest,
+        )
+        return owner
 
     async def add_refresh_token(self, session_id: UUID, digest: bytes) -> None:
         """Another token of the session."""
@@ -330,19 +361,40 @@ class Attempts:
                 WHEN known.last_at >= $2 - $3::interval AND known.failures >= $4 THEN $2 + $3
                 ELSE NULL END,
               last_at = CASE WHEN known.locked_until > $2 THEN known.last_at ELSE $2 END
-            RETURNING failures, locked_until
+            RETURNING locked_until, locked_until IS NOT DISTINCT FROM $2 + $3 AS is_new
             """,
             _key(email, address),
             now,
             lockout,
             attempts_max,
         )
-        return Failures(row["failures"], row["locked_until"])
+        return Failures(row["locked_until"], row["is_new"])
+
+    async def count_everywhere(self, email: str, *, now: datetime) -> Crowd:
+        """Count an attempt of whatever address, in windows that begin with the first one."""
+        row: Any = await self._connection.fetchrow(
+            """
+            INSERT INTO sign_in_failures AS known (key, failures, last_at) VALUES ($1, 1, $2)
+            ON CONFLICT (key) DO UPDATE SET
+              failures = CASE WHEN known.last_at < $2 - $3::interval THEN 1
+                              ELSE known.failures + 1 END,
+              last_at = CASE WHEN known.last_at < $2 - $3::interval THEN $2 ELSE known.last_at END
+            RETURNING failures, last_at
+            """,
+            _half(email),
+            now,
+            CROWD_WINDOW,
+        )
+        return Crowd(row["failures"], row["last_at"] + CROWD_WINDOW)
 
     async def forget(self, email: str, address: str) -> None:
-        """A sign-in succeeded."""
+        """A sign-in succeeded: its attempt was none of those that guess."""
         await self._connection.execute(
             "DELETE FROM sign_in_failures WHERE key = $1", _key(email, address)
+        )
+        await self._connection.execute(
+            "UPDATE sign_in_failures SET failures = failures - 1 WHERE key = $1 AND failures > 0",
+            _half(email),
         )
 
     async def forget_all(self, email: str) -> None:
@@ -395,10 +447,24 @@ class MailTokens:
         )
         return None if row is None else (row["account_id"], row["subject_id"])
 
-    async def drop(self, kind: str, account_id: UUID) -> None:
-        """No token of that kind is good any more."""
+    async def was_sent_lately(self, kind: str, account_id: UUID, *, now: datetime) -> bool:
+        """Whether the last mail of that kind is so young that it may be on its way."""
+        return bool(
+            await self._connection.fetchval(
+                """
+                SELECT EXISTS (SELECT FROM mail_tokens
+                  WHERE account_id = $1 AND kind = $2 AND created_at > $3)
+                """,
+                account_id,
+                kind,
+                now - MAIL_PAUSE,
+            )
+        )
+
+    async def drop(self, account_id: UUID, *kinds: str) -> None:
+        """No token of those kinds is good any more."""
         await self._connection.execute(
-            "DELETE FROM mail_tokens WHERE account_id = $1 AND kind = $2", account_id, kind
+            "DELETE FROM mail_tokens WHERE account_id = $1 AND kind = ANY($2)", account_id, kinds
         )
 
 

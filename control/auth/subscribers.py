@@ -37,16 +37,19 @@ async def make_account(envelope: Envelope, connection: Connection) -> None:
 
 
 async def move_account(envelope: Envelope, connection: Connection) -> None:
-    """Their address changed: they sign in with the new one, once it is verified."""
+    """Their address changed: they sign in with the new one, once it is verified.
+
+    Links in mails to the old address are no longer good: they would prove the new one.
+    """
     event = envelope.event
     if not isinstance(event, UserUpdated) or "email" not in event.changed:
         return
     auth = AuthRepositories(connection)
     account = await auth.accounts.find("id = $1", event.aggregate_id)
-    if account is not None:
+    if account is not None and account.email != event.email:
         account.move_to(event.email)
         await auth.accounts.save(account)
-        await auth.mail_tokens.drop("reset", account.id)
+        await auth.mail_tokens.drop(account.id, "verification", "reset", "invitation")
     await append_to_outbox(connection, auth.events)
 
 
@@ -87,7 +90,7 @@ async def drop_link(envelope: Envelope, connection: Connection) -> None:
     event = envelope.event
     if not isinstance(event, InvitationRevoked):
         raise Invalid("not a revoked invitation")
-    await AuthRepositories(connection).mail_tokens.drop("invitation", event.user_id)
+    await AuthRepositories(connection).mail_tokens.drop(event.user_id, "invitation")
 
 
 def subscribers() -> Subscribers:

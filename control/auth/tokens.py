@@ -58,9 +58,9 @@ class Tokens:
         try:
             return signing_key_from_secret(self._settings.jwt_secret, utc_now())
         except Invalid as error:
-            if self._settings.telemetryflow_env == "production":
+            if self._settings.telemetryflow_env != "development":
                 raise
-            logger.warning("%s (production would not start)", error)
+            logger.warning("%s (outside development nothing would start)", error)
             secret = self._settings.jwt_secret.encode()
             return SigningKey(
                 key_id="hs-weak", algorithm="HS256", secret=secret, not_before=utc_now()
@@ -83,7 +83,7 @@ class Tokens:
             if youngest is not None and youngest + KEY_LIFE - KEY_LEAD > now:
                 return False
             new = new_signing_key(now if youngest is None else now + KEY_LEAD)
-            ends = new.not_before + KEY_OVERLAP
+            ends = new.not_before + max(KEY_OVERLAP, timedelta(seconds=self.access_seconds))
             changed = [replace(key, retires_at=ends) for key in keys if key.retires_at is None]
             for key in [*changed, new]:
                 await connection.execute(
@@ -120,10 +120,14 @@ class Tokens:
         """The token between password and second factor."""
         return self._keyring.issue(TokenKind.MFA, str(user_id), {}, MFA_TOKEN_SECONDS, now)
 
-    async def read(self, token: str, kind: TokenKind) -> Claims:
-        """What a token says; Unauthenticated for every fault."""
+    async def keep_current(self) -> None:
+        """Learn of keys that others made: before tokens are issued, and before they are read."""
         if time.monotonic() - self._loaded_at > RELOAD_SECONDS:
             await self._load()
+
+    async def read(self, token: str, kind: TokenKind) -> Claims:
+        """What a token says; Unauthenticated for every fault."""
+        await self.keep_current()
         try:
             return self._keyring.read(token, kind, utc_now())
         except Unauthenticated:

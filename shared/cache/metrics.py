@@ -26,7 +26,8 @@ DELETIONS_HEARD = Counter(
 )
 REDIS_FAILURES = Counter(
     "telemetryflow_cache_redis_failures",
-    "Calls of Redis that failed, by kind (lost: no answer, refused: an error as the answer)",
+    "Calls of Redis that failed, by kind (lost: no answer, refused: an error as the answer, "
+    "crowded: not made, because too many others waited)",
     ["kind"],
 )
 REDIS_UP = Gauge(

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import RedisError, ResponseError
 
 from shared.cache.keys import EVERYTHING, is_one_key, key_matcher
@@ -28,7 +29,10 @@ CONNECT_SECONDS_MAX: Final = 0.5
 # A request waits no longer for the cache than it may take to do without.
 CALL_SECONDS_MAX: Final = 0.25
 RETRY_SECONDS: Final = 5.0
-CONNECTIONS_MAX: Final = 32
+# Others wait for their turn, which is not held against Redis; when too many wait, the next ones do
+# without the cache. Deletions always wait.
+CALLS_AT_ONCE_MAX: Final = 32
+CALLS_MAX: Final = 2_000
 # Silence that is answered with a ping; twice that long without a word, and Redis has gone.
 SILENCE_SECONDS_MAX: Final = 1.0
 SCAN_KEYS: Final = 1_000
@@ -57,19 +61,20 @@ class RedisCache:
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self.hits = HitCount("l2")
-        self._client = Redis.from_pool(
-            BlockingConnectionPool(
-                host=host,
-                port=port,
-                password=password or None,
-                db=database,
-                max_connections=CONNECTIONS_MAX,
-                timeout=CALL_SECONDS_MAX,
-                socket_connect_timeout=CONNECT_SECONDS_MAX,
-                socket_timeout=CALL_SECONDS_MAX,
-                retry=Retry(NoBackoff(), retries=0),
-            )
+        self._client = Redis(
+            host=host,
+            port=port,
+            password=password or None,
+            db=database,
+            max_connections=CALLS_AT_ONCE_MAX + 1,  # and the subscription
+            socket_connect_timeout=CONNECT_SECONDS_MAX,
+            # Calls are timed as a whole, below. The library would time each write on its own, with
+            # asyncio.wait_for, which before Python 3.12 may swallow a cancellation.
+            socket_timeout=None,
+            retry=Retry(NoBackoff(), retries=0),
         )
+        self._turns = asyncio.Semaphore(CALLS_AT_ONCE_MAX)
+        self._calls = 0
         # Channels, unlike keys, are common to all databases of a server.
         self._channel = f"{NAMESPACE}{database}:deleted"
         self._sender = uuid4().hex
@@ -163,16 +168,15 @@ class RedisCache:
     async def _listen(self, subscription: PubSub, forget: Callable[[str], object]) -> None:
         has_asked = False
         while self.is_up:
-            message = await subscription.get_message(timeout=SILENCE_SECONDS_MAX)
-            if message is not None:
-                has_asked = False
-                if message["type"] == "message":
-                    self._hear(message["data"], forget)
-            elif has_asked:
+            async with asyncio.timeout(SILENCE_SECONDS_MAX + CALL_SECONDS_MAX):
+                message = await subscription.get_message(timeout=SILENCE_SECONDS_MAX)
+                if message is None:
+                    await subscription.ping()
+            if message is None and has_asked:
                 raise TimeoutError("no answer to a ping")
-            else:
-                has_asked = True
-                await subscription.ping()
+            has_asked = message is None
+            if message is not None and message["type"] == "message":
+                self._hear(message["data"], forget)
             await self._pay()
 
     def _hear(self, data: bytes, forget: Callable[[str], object]) -> None:
@@ -185,6 +189,10 @@ class RedisCache:
         """The answers to *commands*, or None if Redis is down, goes down or refuses one."""
         if not self.is_up:
             return None
+        if self._calls >= CALLS_MAX:
+            REDIS_FAILURES.labels("crowded").inc()
+            return None
+        self._calls += 1
         try:
             return await self._send(*commands)
         except ResponseError:
@@ -192,17 +200,23 @@ class RedisCache:
             REDIS_FAILURES.labels("refused").inc()
         except (RedisError, OSError) as error:
             self._go_down(error)
+        finally:
+            self._calls -= 1
         return None
 
     async def _send(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
         """The answers to *commands*, sent together."""
-        async with (
-            asyncio.timeout(CALL_SECONDS_MAX),
-            self._client.pipeline(transaction=False) as pipeline,
-        ):
-            for command in commands:
-                pipeline.execute_command(*command)
-            return list(await pipeline.execute())
+        was_up = self.is_up
+        async with self._turns:
+            if was_up and not self.is_up:
+                raise NoConnection("it went down while this call waited for its turn")
+            async with (
+                asyncio.timeout(CALL_SECONDS_MAX),
+                self._client.pipeline(transaction=False) as pipeline,
+            ):
+                for command in commands:
+                    pipeline.execute_command(*command)
+                return list(await pipeline.execute())
 
     async def _delete(self, pattern: str) -> int:
         # Told last: who forgets it before it is gone reads it again.

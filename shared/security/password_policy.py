@@ -78,6 +78,9 @@ def _guessable(password: str, known: Sequence[str]) -> Iterator[str]:
 
 def _score(password: str, known: Sequence[str]) -> int:
     text = password[:ESTIMATED_CHARACTERS_MAX]
+    if not text:
+        # zxcvbn fails on nothing.
+        return 0
     readings = 1
     for characters in L33T_TABLE.values():
         readings *= max(1, sum(character in text for character in characters))

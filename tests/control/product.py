@@ -12,15 +12,20 @@ from typing import Any
 import pytest
 
 from control.app import ROUTES, Control, open_control
+from control.auth.domain import Account
 from control.first_start import NewPerson, begin
+from shared.caller import NOBODY
 from shared.http.application import build_application
+from shared.messaging.events import utc_now
 from shared.messaging.relay import Relay
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import address_of
+from shared.postgres.scope import PLATFORM
 from shared.queue.worker import Worker
 from shared.settings import Settings
 from tests.control.client import Client
 from tests.control.core_api import serving
+from tests.control.people import Seeded
 
 WAIT_SECONDS_MAX = 20.0
 PASSWORD = "Correct-Horse-7-battery"
@@ -102,6 +107,25 @@ class Running:
         answer = await self.sign_in(email, password)
         assert answer.status == 200, answer.text
         return self.client.as_(answer.json["accessToken"])
+
+    async def tokens_of(self, seeded: Seeded) -> dict[int, str]:
+        """An access token for each of the people of *seeded*, by the level of their tier."""
+        kit, now = self.control.kit, utc_now()
+        tokens = {}
+        async with kit.work.begin(PLATFORM) as auth:
+            for level, user_id in seeded.people.items():
+                account = Account(
+                    id=user_id,
+                    organization_id=seeded.organization,
+                    email=f"{user_id}@example.com",
+                    password_hash="none that anybody knows",
+                    password_changed_at=now,
+                    email_verified_at=now,
+                )
+                await auth.accounts.save(account)
+                pair = await kit.open_session(auth, account, NOBODY, has_mfa=False, now=now)
+                tokens[level] = pair.access_token
+        return tokens
 
     async def as_admin(self) -> Client:
         """The first administrator, with a password of their own."""

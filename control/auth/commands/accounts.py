@@ -9,7 +9,7 @@ from control.auth.domain import Account
 from control.auth.events import AccountRegistered, AccountUnlocked, RegistrationRepeated
 from control.auth.repository import AuthRepositories
 from shared.caller import Caller
-from shared.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from shared.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated
 from shared.messaging.commands import ANYBODY, SIGNED_IN, Command, CommandHandlers, Handler
 from shared.messaging.events import utc_now
 from shared.postgres.scope import PLATFORM
@@ -43,6 +43,17 @@ async def register(command: Register, _by: Caller, kit: Kit) -> None:
         last_name=command.last_name,
     )
     password_hash = await kit.checked_hash(command.password, account=account, former=[])
+    account.password_hash = password_hash
+    account.password_changed_at = now
+    try:
+        await _store(account, command, kit)
+    except Conflict:
+        # Somebody else registered with the address in this very moment: they hear nothing either.
+        return
+
+
+async def _store(account: Account, command: Register, kit: Kit) -> None:
+    email = account.email
     async with kit.work.begin(PLATFORM) as auth:
         known = await auth.accounts.by_email(email)
         if known is not None:
@@ -52,8 +63,6 @@ async def register(command: Register, _by: Caller, kit: Kit) -> None:
                 )
             )
             return
-        account.password_hash = password_hash
-        account.password_changed_at = now
         account.record(
             AccountRegistered(
                 aggregate_id=account.id,
@@ -95,7 +104,7 @@ async def send_verification_again(command: SendVerificationAgain, _by: Caller, k
     """The same for an unknown address."""
     async with kit.work.begin(PLATFORM) as auth:
         account = await auth.accounts.by_email(command.email)
-        if account is not None and account.password_hash is not None:
+        if account is not None and await _may_get_mail(auth, account, "verification"):
             account.ask_for_verification()
             await auth.accounts.save(account)
 
@@ -111,7 +120,7 @@ async def ask_for_reset(command: AskForReset, _by: Caller, kit: Kit) -> None:
     """The same for an unknown address."""
     async with kit.work.begin(PLATFORM) as auth:
         account = await auth.accounts.by_email(command.email)
-        if account is not None and account.password_hash is not None:
+        if account is not None and await _may_get_mail(auth, account, "reset"):
             account.ask_for_reset()
             await auth.accounts.save(account)
 
@@ -124,7 +133,7 @@ class ResetPassword(Command[None]):
     password: str
 
 
-async def reset_password(command: ResetPassword, by: Caller, kit: Kit) -> None:
+async def reset_password(command: ResetPassword, _by: Caller, kit: Kit) -> None:
     """Ends all sessions and lifts lockouts; a second factor is still asked for."""
     async with kit.work.begin(PLATFORM) as auth:
         account, _ = await _account_of(auth, "reset", command.token)
@@ -133,7 +142,7 @@ async def reset_password(command: ResetPassword, by: Caller, kit: Kit) -> None:
         account.verify_email(now=utc_now())
         await auth.accounts.save(account)
         await auth.sessions.end_all(account.id, "password reset")
-        await auth.attempts.forget(account.email, by.ip_address)
+        await auth.attempts.forget_all(account.email)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +224,8 @@ async def _set_password(
     field: str = "password",
 ) -> None:
     former = await auth.accounts.former_passwords(account.id, kit.settings.password_history)
+    if account.password_hash is not None and account.password_hash not in former:
+        former.append(account.password_hash)
     password_hash = await kit.checked_hash(password, account=account, former=former, field=field)
     account.set_password(password_hash, now=utc_now(), by_reset=by_reset)
     await _remember(auth, account, kit)
@@ -227,12 +238,18 @@ async def _remember(auth: AuthRepositories, account: Account, kit: Kit) -> None:
         )
 
 
+async def _may_get_mail(auth: AuthRepositories, account: Account, kind: str) -> bool:
+    """Whether they joined, and no such mail is on its way: nobody floods somebody else."""
+    is_late = not await auth.mail_tokens.was_sent_lately(kind, account.id, now=utc_now())
+    return account.password_hash is not None and is_late
+
+
 async def _account_of(auth: AuthRepositories, kind: str, token: str) -> tuple[Account, UUID | None]:
     taken = await auth.mail_tokens.take(kind, digest(token))
-    if taken is None:
+    account = None if taken is None else await auth.accounts.find("id = $1", taken[0])
+    if taken is None or account is None:
         raise Invalid(LINK_REFUSAL, field="token")
-    account_id, subject_id = taken
-    return await auth.accounts.get(account_id), subject_id
+    return account, taken[1]
 
 
 def own_id(by: Caller) -> UUID:

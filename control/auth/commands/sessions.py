@@ -10,7 +10,7 @@ from uuid import UUID
 
 from control.auth.commands.accounts import own_id, require_password
 from control.auth.commands.kit import Kit, mfa_context
-from control.auth.commands.sign_in import WRONG_CODE, step_of
+from control.auth.commands.sign_in import WRONG_CODE, proved, step_of
 from control.auth.domain import Account
 from control.auth.events import AuthLogout, SessionRevoked
 from control.auth.repository import AuthRepositories
@@ -175,15 +175,15 @@ async def renew_recovery_codes(command: RenewRecoveryCodes, by: Caller, kit: Kit
 
 
 async def _with_both(password: str, code: str, by: Caller, kit: Kit, act: Act) -> list[str]:
-    """Carry *act* out for who gave the password and a code of the app."""
+    """Carry *act* out for who gave the password, and a code of the app or a recovery code."""
     now = utc_now()
     async with kit.work.begin(PLATFORM) as auth:
         account = await auth.accounts.get(own_id(by))
         account.require_mfa_open(now=now)
         await require_password(account, password, kit)
-        step = step_of(account, code, kit, now)
-        if step is not None:
-            account.mfa_succeeded("totp", step=step)
+        # Codes of apps are digits alone. Who lost the app must be able to switch it off.
+        is_recovery_code = not code.replace(" ", "").isdecimal()
+        if await proved(auth, account, code, kit, now=now, is_recovery_code=is_recovery_code):
             done = await act(auth, account)
             await auth.accounts.save(account)
             return done

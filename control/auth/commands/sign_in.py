@@ -1,15 +1,17 @@
 """Signing in: the password, the second factor, and staying in."""
 
 import asyncio
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from control.auth.commands.kit import Kit, SignedIn, mfa_context
-from control.auth.domain import Account, Refresh, judge_refresh
+from control.auth.domain import CROWD_MAX, Account, Refresh, judge_refresh
 from control.auth.events import AccountLocked, AuthLoginFailed
-from control.auth.repository import AuthRepositories, Failures
+from control.auth.repository import AuthRepositories, Crowd, Failures
 from shared.caller import Caller
 from shared.errors import Forbidden, RateLimited, TelemetryFlowError, Unauthenticated
 from shared.messaging.commands import ANYBODY, Command, CommandHandlers, Handler
@@ -22,6 +24,7 @@ from shared.security.tokens import TokenKind
 DEVICE_TRUSTED: Final = timedelta(days=90)
 # One text for an unknown address, a wrong password and a person who may not in.
 REFUSAL: Final = "the e-mail address or the password is wrong"
+USED_REFUSAL: Final = "sign in again: this took too long, or was done before"
 WRONG_CODE: Final = "the code is wrong, or was used before"
 
 
@@ -42,24 +45,10 @@ class SignIn(Command[SignedIn | SecondFactorWanted]):
 
 
 async def sign_in(command: SignIn, by: Caller, kit: Kit) -> SignedIn | SecondFactorWanted:
-    """A session, or the wish for a second factor; Unauthenticated in one text and one time.
-
-    The attempt is counted before the password is judged: of many in parallel none slips through.
-    """
+    """A session, or the wish for a second factor; Unauthenticated in one text and one time."""
     now = utc_now()
-    async with kit.work.begin(PLATFORM) as auth:
-        failures = await auth.attempts.count(
-            command.email,
-            by.ip_address,
-            now=now,
-            attempts_max=kit.settings.account_lockout_attempts,
-            lockout=kit.lockout,
-        )
-        account = await auth.accounts.by_email(command.email)
-        if failures.locked_until is not None and account is not None:
-            _tell_lockout(account, kit)
-            auth.events += account.release_events()
-    _require_open(failures, now)
+    await kit.tokens.keep_current()
+    account = await _admit(command, by, kit, now)
     if account is None or account.password_hash is None:
         await kit.hasher.verify_nobody(command.password)
         raise Unauthenticated(REFUSAL)
@@ -88,8 +77,39 @@ async def sign_in(command: SignIn, by: Caller, kit: Kit) -> SignedIn | SecondFac
         return await kit.open_session(auth, account, by, has_mfa=has_mfa, now=now)
 
 
+async def _admit(command: SignIn, by: Caller, kit: Kit, now: datetime) -> Account | None:
+    """The account, if there is one; RateLimited, known or not, after too many attempts.
+
+    The attempt is counted before the password is judged: of many in parallel none slips through.
+    """
+    async with kit.work.begin(PLATFORM) as auth:
+        # Always the account first, then its attempts: two sign-ins never wait for each other.
+        account = await auth.accounts.by_email(command.email)
+        failures = await auth.attempts.count(
+            command.email,
+            by.ip_address,
+            now=now,
+            attempts_max=kit.settings.account_lockout_attempts,
+            lockout=kit.lockout,
+        )
+        crowd = None
+        if failures.locked_until is None:
+            crowd = await auth.attempts.count_everywhere(command.email, now=now)
+        if account is not None:
+            if failures.is_new:
+                _tell_lockout(account, kit)
+            if crowd is not None and crowd.count == CROWD_MAX + 1:
+                account.suspect("guessing")
+            if crowd is not None and await auth.sessions.were_there(account.id, by.ip_address):
+                crowd = None
+            auth.events += account.release_events()
+    # After the commit: the attempt counts.
+    _require_open(failures, crowd, now)
+    return account
+
+
 def _tell_lockout(account: Account, kit: Kit) -> None:
-    minutes = kit.settings.account_lockout_duration // 60
+    minutes = math.ceil(kit.settings.account_lockout_duration / 60)
     account.record(
         AccountLocked(
             aggregate_id=account.id, organization_id=account.organization_id, minutes=minutes
@@ -97,12 +117,15 @@ def _tell_lockout(account: Account, kit: Kit) -> None:
     )
 
 
-def _require_open(failures: Failures, now: datetime) -> None:
-    if failures.locked_until is not None and failures.locked_until > now:
-        seconds = (failures.locked_until - now).total_seconds()
-        minutes = -(-int(seconds) // 60)
+def _require_open(failures: Failures, crowd: Crowd | None, now: datetime) -> None:
+    ends_at = failures.locked_until
+    if ends_at is None and crowd is not None and crowd.count > CROWD_MAX:
+        ends_at = crowd.ends_at
+    if ends_at is not None:
+        seconds = max(1.0, (ends_at - now).total_seconds())
+        minutes = math.ceil(seconds / 60)
         raise RateLimited(
-            f"too many sign-ins failed from here: wait {minutes} min, or reset the password",
+            f"too many sign-ins failed: wait {minutes} min, or reset the password",
             retry_after_seconds=seconds,
         )
 
@@ -136,12 +159,18 @@ async def give_second_factor(command: GiveSecondFactor, by: Caller, kit: Kit) ->
     claims = await kit.tokens.read(command.temporary_token, TokenKind.MFA)
     refusal: TelemetryFlowError
     async with kit.work.begin(PLATFORM) as auth:
-        account = await auth.accounts.find("id::text = $1", claims.subject)
+        account = await auth.accounts.find("id = $1", UUID(claims.subject))
         if account is None or not await auth.accounts.may_enter(account.id):
             raise Unauthenticated(REFUSAL)
+        if not account.knew_password_at(claims.issued_at):
+            raise Unauthenticated(USED_REFUSAL)
         account.require_mfa_open(now=now)
-        method = await _proved(auth, account, command, kit, now)
-        if method and await auth.accounts.use_token(claims.token_id, claims.expires_at):
+        if await proved(
+            auth, account, command.code, kit, now=now, is_recovery_code=command.is_recovery_code
+        ):
+            # Rolls back: a code that came with a used token was not used.
+            if not await auth.accounts.use_token(claims.token_id, claims.expires_at):
+                raise Unauthenticated(USED_REFUSAL)
             device_token = None
             if command.trust_device:
                 device_token = new_token(OpaqueKind.TRUSTED_DEVICE)
@@ -153,29 +182,42 @@ async def give_second_factor(command: GiveSecondFactor, by: Caller, kit: Kit) ->
                 pair.access_token, pair.refresh_token, pair.expires_in_seconds, device_token
             )
         account.mfa_failed(now=now)
+        account.record(
+            AuthLoginFailed(
+                aggregate_id=account.id,
+                organization_id=account.organization_id,
+                reason="second factor",
+            )
+        )
         await auth.accounts.save(account)
         refusal = Unauthenticated(WRONG_CODE)
     # After the commit: the failure counts.
     raise refusal
 
 
-async def _proved(
-    auth: AuthRepositories, account: Account, command: GiveSecondFactor, kit: Kit, now: datetime
-) -> str:
-    """How the second factor was proved; empty when it was not."""
-    if command.is_recovery_code:
+async def proved(
+    auth: AuthRepositories,
+    account: Account,
+    code: str,
+    kit: Kit,
+    *,
+    now: datetime,
+    is_recovery_code: bool,
+) -> bool:
+    """Whether *code* is a good second factor; it is good once."""
+    if is_recovery_code:
         if account.recovery_salt is None:
-            return ""
-        code = await asyncio.to_thread(totp.digest, command.code, salt=account.recovery_salt)
-        if not await auth.accounts.use_recovery_code(account.id, code):
-            return ""
+            return False
+        code_digest = await asyncio.to_thread(totp.digest, code, salt=account.recovery_salt)
+        if not await auth.accounts.use_recovery_code(account.id, code_digest):
+            return False
         account.mfa_succeeded("recovery_code")
-        return "recovery_code"
-    step = step_of(account, command.code, kit, now)
+        return True
+    step = step_of(account, code, kit, now)
     if step is None:
-        return ""
+        return False
     account.mfa_succeeded("totp", step=step)
-    return "totp"
+    return True
 
 
 def step_of(account: Account, code: str, kit: Kit, now: datetime) -> int | None:
@@ -202,17 +244,19 @@ class RefreshSession(Command[SignedIn]):
 async def refresh_session(command: RefreshSession, _by: Caller, kit: Kit) -> SignedIn:
     """The next pair; a token that was used before ends its session (RFC 9700, 4.14)."""
     now = utc_now()
+    await kit.tokens.keep_current()
     shown_digest = digest(command.refresh_token)
     async with kit.work.begin(PLATFORM) as auth:
+        owner = await auth.sessions.owner_of(shown_digest)
+        account = None if owner is None else await auth.accounts.find("id = $1", owner)
         shown = await auth.sessions.shown(shown_digest)
-        if shown is not None:
+        if shown is not None and account is not None:
             verdict = judge_refresh(
                 used_at=shown.used_at,
                 ended_at=shown.ended_at,
                 expires_at=shown.expires_at,
                 now=now,
             )
-            account = await auth.accounts.get(shown.account_id)
             may_enter = await auth.accounts.may_enter(account.id)
             if verdict in (Refresh.ROTATE, Refresh.REPEAT) and may_enter:
                 expires_at = min(now + kit.refresh_life, shown.ends_at_latest)

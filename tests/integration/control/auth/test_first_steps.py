@@ -1,5 +1,7 @@
 """The way of a person through the product: from the first sign-in to a colleague at work."""
 
+import asyncio
+
 from tests.control.product import PASSWORD, Running
 
 
@@ -66,3 +68,16 @@ async def test_who_registers_administers_an_organization_of_their_own(product: R
     assert [one["id"] for one in tenants] == [me["tenantId"]]
     assert [one["id"] for one in organizations] == [me["organizationId"]]
     assert (await ada.get("/auth/me")).json["email"] == "ada@example.com"
+
+
+async def test_S16_registrations_of_one_address_in_the_same_moment_look_alike(
+    product: Running,
+) -> None:
+    body = {"email": "a@example.com", "password": PASSWORD, "firstName": "A", "lastName": "B"}
+
+    answers = await asyncio.gather(*(product.client.post("/auth/register", body) for _ in range(6)))
+
+    assert {(answer.status, answer.text) for answer in answers} == {(201, answers[0].text)}
+    await product.work()
+    token = product.link_token("a@example.com")
+    assert (await product.client.post("/auth/verify-email", {"token": token})).status == 200

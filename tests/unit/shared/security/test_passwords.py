@@ -184,3 +184,11 @@ def test_no_password_takes_long_to_judge(password: str) -> None:
     POLICY.violations(password, ["someone@example.org"] * 50)
 
     assert time.process_time() - started < 0.25
+
+
+def test_an_empty_password_is_refused_like_any_other() -> None:
+    policy = PasswordPolicy(
+        length_min=12, uppercase=False, lowercase=False, number=False, symbol=False
+    )
+
+    assert policy.violations("")[0] == "Use at least 12 characters."
