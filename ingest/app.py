@@ -27,7 +27,6 @@ from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
-from shared.metrics_server import MetricsServer
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
 from ingest.receivers.http import HttpReceiver
@@ -42,6 +41,7 @@ from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
 from shared.directory import ensure_default_tenant, load_or_create_pepper
 from shared.errors import TelemetryFlowError, Unavailable
+from shared.metrics_server import MetricsServer
 from shared.observability import set_up_logging
 from shared.settings import Settings
 

@@ -1,19 +1,11 @@
 """What every installation begins with: the roles of the system, and the first organization."""
 
-from typing import Any, Final
-from uuid import UUID, uuid5
+from typing import Any
 
 import asyncpg
 
 from control.core.domain.permissions import PERMISSIONS, TIERS, Tier
 from shared.postgres.address import PostgresAddress
-
-_NAMESPACE: Final = UUID("0b7b3f0e-6b1d-4a57-8a3c-3a3f5f7f6c01")
-
-
-def seeded_id(name: str) -> UUID:
-    """The id of something that every installation has."""
-    return uuid5(_NAMESPACE, name)
 
 
 async def write_catalogue(address: PostgresAddress) -> None:

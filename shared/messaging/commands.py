@@ -57,7 +57,3 @@ class CommandBus:
         with span(type(command).__name__), acting_as(by):
             result: T = await handler.function(command, by)
         return result
-
-    def permission_of(self, command: type[Command[Any]]) -> str:
-        """What the handler of *command* needs."""
-        return self._handlers[command].permission

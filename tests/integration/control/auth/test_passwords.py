@@ -1,5 +1,7 @@
 """Passwords: which are taken, how they are changed, and how they are kept."""
 
+import itertools
+
 import pytest
 
 from shared.postgres.address import PostgresAddress
@@ -68,7 +70,7 @@ async def test_the_last_five_passwords_are_refused_and_older_ones_are_not(
 ) -> None:
     ada = await product.registered(ADA)
     passwords = [PASSWORD, *[f"{word}-Horse-8-charger" for word in ("One", "Two", "Ten", "Six")]]
-    for current, new in zip(passwords, passwords[1:], strict=False):
+    for current, new in itertools.pairwise(passwords):
         assert (await change(ada, current, new)).status == 200
 
     refused = [(await change(ada, passwords[-1], old)).status for old in passwords]
