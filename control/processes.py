@@ -18,6 +18,7 @@ from shared.http.idempotency import prune
 from shared.messaging.events import utc_now
 from shared.messaging.relay import Relay, prune_outbox
 from shared.metrics_server import MetricsServer
+from shared.otel.set_up import set_up_telemetry
 from shared.postgres.connection import Connection
 from shared.postgres.database import address_of
 from shared.postgres.scope import PLATFORM
@@ -33,16 +34,18 @@ logger = logging.getLogger(__name__)
 
 def run_api(settings: Settings) -> int:
     """Serve the API until SIGTERM or SIGINT; the exit code."""
-    return _run(settings, _serve)
+    return _run(settings, _serve, "api")
 
 
 def run_worker(settings: Settings) -> int:
     """Carry events and run jobs until SIGTERM or SIGINT; the exit code."""
-    return _run(settings, _work)
+    return _run(settings, _work, "worker")
 
 
 def _run(
-    settings: Settings, body: Callable[[Control, AsyncExitStack, asyncio.Event], Awaitable[None]]
+    settings: Settings,
+    body: Callable[[Control, AsyncExitStack, asyncio.Event], Awaitable[None]],
+    process: str,
 ) -> int:
     async def main() -> None:
         stopping = asyncio.Event()
@@ -51,8 +54,12 @@ def _run(
         async with open_control(settings) as control, AsyncExitStack() as stack:
             await body(control, stack, stopping)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    end_telemetry = set_up_telemetry(settings, process)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    finally:
+        end_telemetry()
     return 0
 
 

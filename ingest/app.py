@@ -41,8 +41,8 @@ from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
 from shared.directory import ensure_default_tenant, load_or_create_pepper
 from shared.errors import TelemetryFlowError, Unavailable
+from shared.logger.set_up import set_up_logging
 from shared.metrics_server import MetricsServer
-from shared.observability import set_up_logging
 from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).

@@ -82,6 +82,11 @@ def acting_as(caller: Caller) -> Iterator[None]:
         _current.reset(token)
 
 
+def current_caller() -> Caller:
+    """On whose behalf this runs."""
+    return _current.get()
+
+
 def current_context() -> dict[str, Any]:
     """The current caller as the audit context of an event."""
     caller = _current.get()

@@ -9,7 +9,7 @@ from rich.console import Console
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.embedded.__main__ import serve
 from shared.clickhouse.migrate import Migrator
-from shared.observability import set_up_logging
+from shared.logger.set_up import set_up_logging
 from shared.settings import Settings
 
 

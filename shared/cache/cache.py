@@ -227,9 +227,6 @@ class Cache:
         self._running.discard(task)
         if self._loads.get(key) is task:
             del self._loads[key]
-        if not task.cancelled():
-            # An error is for those who wait; that nobody does any more is no error of its own.
-            task.exception()
 
     async def _fill(
         self, key: str, load: Callable[[], Awaitable[Any]], ttl_seconds: float

@@ -31,7 +31,7 @@ CALL_SECONDS_MAX: Final = 0.25
 RETRY_SECONDS: Final = 5.0
 # Others wait for their turn, which is not held against Redis; when too many wait, the next ones do
 # without the cache. Deletions always wait.
-CALLS_AT_ONCE_MAX: Final = 32
+CALLS_AT_ONCE_MAX: Final = 8
 CALLS_MAX: Final = 2_000
 # Silence that is answered with a ping; twice that long without a word, and Redis has gone.
 SILENCE_SECONDS_MAX: Final = 1.0
@@ -166,8 +166,9 @@ class RedisCache:
             await self._listen(subscription, forget)
 
     async def _listen(self, subscription: PubSub, forget: Callable[[str], object]) -> None:
+        """Listen until a call finds Redis down, or until nothing comes, not even to a ping."""
         has_asked = False
-        while self.is_up:
+        while True:
             async with asyncio.timeout(SILENCE_SECONDS_MAX + CALL_SECONDS_MAX):
                 message = await subscription.get_message(timeout=SILENCE_SECONDS_MAX)
                 if message is None:
@@ -177,6 +178,8 @@ class RedisCache:
             has_asked = message is None
             if message is not None and message["type"] == "message":
                 self._hear(message["data"], forget)
+            if not self.is_up:
+                return
             await self._pay()
 
     def _hear(self, data: bytes, forget: Callable[[str], object]) -> None:

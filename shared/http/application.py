@@ -17,6 +17,7 @@ from shared.http.problems import problem_response
 from shared.http.request_id import HEADER, request_id_of
 from shared.http.routes import Route, Routes
 from shared.http.throttle import Throttle
+from shared.otel.http_middleware import observe
 
 HEADER_BYTES_MAX: Final = 16_384
 SECURITY_HEADERS: Final = {
@@ -44,7 +45,7 @@ def build_application(
         posts=IdempotentPosts(services.database),
     )
     application = web.Application(
-        middlewares=[_surround, *[web.middleware(one) for one in middlewares]],
+        middlewares=[observe, _surround, *[web.middleware(one) for one in middlewares]],
         client_max_size=settings.api_body_bytes_max,
         handler_args={
             "max_line_size": HEADER_BYTES_MAX,

@@ -1,0 +1,1 @@
+"""Logs: structured, bounded, without secrets, to files and to wherever an operator wants them."""

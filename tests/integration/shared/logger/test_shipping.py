@@ -1,0 +1,140 @@
+"""Logs arrive at Loki, OpenSearch and Fluent Bit; a target that is away hurts nobody."""
+
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgpack
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+ROOT = Path(__file__).parents[4]
+PROGRAM = """
+import logging
+from shared.logger.set_up import set_up_logging
+from shared.settings import Settings
+
+set_up_logging(Settings.from_env(), "api")
+logging.getLogger("product").info("hello with password=secret1")
+"""
+
+
+class Target(ThreadingHTTPServer):
+    """Keeps what is sent, by path."""
+
+    def __init__(self) -> None:
+        self.bodies: dict[str, bytes] = {}
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Target
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies[self.path] = body
+        answer = b'{"result": "created"}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def target() -> Iterator[Target]:
+    server = Target()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(folder: Path, **settings: str) -> float:
+    """The seconds that a process took which logs one line."""
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env={**os.environ, "TELEMETRYFLOW_DATA_DIR": str(folder), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hello with password=********" in (folder / "logs" / "api.jsonl").read_text()
+    return time.monotonic() - begun
+
+
+def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
+    run(tmp_path, LOG_LOKI_URL=f"{target.url}/otlp")
+
+    request = ExportLogsServiceRequest.FromString(target.bodies["/otlp/v1/logs"])
+    bodies = [
+        one.body.string_value
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for one in scope.log_records
+    ]
+    assert "hello with password=********" in bodies
+
+
+def test_OpenSearch_gets_documents_in_an_index_a_day(target: Target, tmp_path: Path) -> None:
+    run(tmp_path, LOG_OPENSEARCH_URL=target.url)
+
+    ((path, body),) = target.bodies.items()
+    assert path.startswith(f"/telemetryflow-logs-{time.gmtime().tm_year}.")
+    assert json.loads(gzip.decompress(body))["message"] == "hello with password=********"
+
+
+def test_Fluent_Bit_gets_records_of_the_forward_protocol(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        received: list[bytes] = []
+
+        def take() -> None:
+            client, _ = server.accept()
+            with client:
+                while piece := client.recv(65_536):
+                    received.append(piece)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        port = server.getsockname()[1]
+        run(tmp_path, LOG_FLUENTBIT_HOST="127.0.0.1", LOG_FLUENTBIT_PORT=str(port))
+        thread.join(10)
+
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(b"".join(received))
+    messages = [record["message"] for _tag, _time, record in unpacker]
+    assert "hello with password=********" in messages
+
+
+def test_targets_that_are_away_hurt_nobody(tmp_path: Path) -> None:
+    seconds = run(
+        tmp_path,
+        LOG_LOKI_URL="http://127.0.0.1:9/otlp",
+        LOG_OPENSEARCH_URL="http://127.0.0.1:9",
+        LOG_FLUENTBIT_HOST="127.0.0.1",
+        LOG_FLUENTBIT_PORT="9",
+    )
+
+    assert seconds < 30
