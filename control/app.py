@@ -30,6 +30,7 @@ from control.core.repository.core import CoreRepositories
 from shared.caller import Caller
 from shared.email.mailer import open_mailer
 from shared.http.call import Services
+from shared.messaging import api as events_api
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
 from shared.platform import api as platform_api
@@ -53,6 +54,7 @@ ROUTES = (
     tenancy_api.routes,
     platform_api.routes,
     queue_api.routes,
+    events_api.routes,
 )
 EVENTS = (*core_events.EVENTS, *auth_events.EVENTS)
 

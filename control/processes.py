@@ -16,6 +16,7 @@ from shared.errors import Conflict, TelemetryFlowError
 from shared.http.application import build_application
 from shared.http.idempotency import prune
 from shared.messaging.events import utc_now
+from shared.messaging.nats import realtime_publisher
 from shared.messaging.relay import Relay, prune_outbox
 from shared.metrics_server import MetricsServer
 from shared.otel.set_up import set_up_telemetry
@@ -87,8 +88,11 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
     await _serve_metrics(
         control.settings.worker_metrics_port, "WORKER_METRICS_PORT", stack, stopping
     )
+    publish = None
+    if control.settings.nats_url:
+        publish = await stack.enter_async_context(realtime_publisher(control.settings.nats_url))
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(Relay(control.database, control.events).run(stopping))
+        tasks.create_task(Relay(control.database, control.events, publish).run(stopping))
         tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
         tasks.create_task(_keep_house(control, stopping))
 

@@ -264,7 +264,8 @@ class RedisCache:
                 raise
 
     def _come_up(self) -> None:
-        logger.info("Redis answers: caching in it again")
+        if self._is_up is False:
+            logger.warning("Redis answers again: caching in it")
         self._is_up = True
         REDIS_UP.set(1)
 

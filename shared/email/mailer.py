@@ -5,9 +5,10 @@ import logging
 import re
 import ssl
 import time
+from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.utils import parseaddr
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,7 +22,13 @@ from shared.ui.templates import render
 SMTP_SECONDS_MAX: Final = 10.0
 KEPT_FILES_MAX: Final = 200
 RETRY_AFTER_SECONDS: Final = 30.0
-_LINE_ENDS: Final = re.compile(r"[\r\n\x00-\x1f\x7f]")
+ADDRESS_CHARACTERS_MAX: Final = 254
+# What some program on the way may take for the end of a line.
+_LINE_ENDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# One address: no quotes, comments, groups or lists, which could name a second recipient.
+_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ADDRESS: Final = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +41,37 @@ class Mailer(Protocol):
 
 
 def open_mailer(settings: Settings) -> Mailer:
-    """SMTP where a server is set, else the folder of a developer."""
+    """SMTP where a server is set, else the folder of a developer.
+
+    Invalid names SMTP_FROM or APP_URL when no mail could ever be made with it.
+    """
+    _sender(settings)
+    if not settings.app_url.startswith(("http://", "https://")):
+        raise Invalid("APP_URL begins with http:// or https://")
     if settings.smtp_host:
         return SmtpMailer(settings)
     return FolderMailer(settings)
 
 
 def composed(mail: Mail, settings: Settings) -> EmailMessage:
-    """The message with its text and HTML; Invalid when a header would break out of its line."""
+    """The message with its text and HTML, for one recipient.
+
+    Invalid when a header would break out of its line, when *to* is not exactly one address, and
+    when the link leads anywhere but below APP_URL.
+    """
     for value in (mail.to, mail.subject):
         if _LINE_ENDS.search(value):
             raise Invalid("a header of the mail has a line end in it")
+    _require_address(mail.to, "the recipient")
+    if mail.action is not None and not _is_below(mail.action.url, settings.app_url):
+        raise Invalid("the link of the mail does not lead to APP_URL")
+    try:
+        return _written(mail, settings)
+    except UnicodeError as error:
+        raise Invalid("the mail has a character that cannot be written") from error
+
+
+def _written(mail: Mail, settings: Settings) -> EmailMessage:
     values = {
         "title": mail.title,
         "paragraphs": mail.paragraphs,
@@ -56,16 +83,36 @@ def composed(mail: Mail, settings: Settings) -> EmailMessage:
     }
     message = EmailMessage()
     message["Subject"] = mail.subject
-    name, address = parseaddr(settings.smtp_from)
-    message["From"] = Address(display_name=name, addr_spec=address)
-    message["To"] = mail.to
-    domain = address.rpartition("@")[2]
+    sender = _sender(settings)
+    message["From"] = sender
+    message["To"] = Address(addr_spec=mail.to)
+    message["Date"] = format_datetime(datetime.now(UTC))
     digest = hashlib.sha256(mail.dedupe_key.encode()).hexdigest()[:32]
-    message["Message-ID"] = f"<{digest}@{domain}>"
+    message["Message-ID"] = f"<{digest}@{sender.domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(render("mail.txt", **values))
     message.add_alternative(render("mail.html", **values), subtype="html")
     return message
+
+
+def _sender(settings: Settings) -> Address:
+    # By hand: the name before the brackets may have a comma in it, as many companies do.
+    before, bracket, after = settings.smtp_from.rpartition("<")
+    name, address = (before.strip(' "'), after.removesuffix(">")) if bracket else ("", after)
+    if _LINE_ENDS.search(name):
+        raise Invalid("SMTP_FROM has a line end in it")
+    _require_address(address, "SMTP_FROM")
+    return Address(display_name=name, addr_spec=address)
+
+
+def _require_address(text: str, what: str) -> None:
+    if len(text) > ADDRESS_CHARACTERS_MAX or not _ADDRESS.fullmatch(text):
+        raise Invalid(f"{what} is not one e-mail address")
+
+
+def _is_below(url: str, app_url: str) -> bool:
+    base = app_url.rstrip("/")
+    return url == base or url.startswith((f"{base}/", f"{base}#", f"{base}?"))
 
 
 class SmtpMailer:
@@ -96,6 +143,12 @@ class SmtpMailer:
                 "the mail server refuses SMTP_USER and SMTP_PASS",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from error
+        except (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError) as error:
+            # It refuses us before it has seen the mail, so the mail is not at fault.
+            raise Unavailable(
+                f"the mail server refuses the connection ({error.code})",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from error
         except aiosmtplib.SMTPRecipientsRefused as error:
             codes = [refused.code for refused in error.recipients]
             if all(code >= 500 for code in codes):
@@ -123,13 +176,20 @@ class FolderMailer:
     async def send(self, mail: Mail) -> None:
         """Write the message into the folder; the log names the file, never the link."""
         message = composed(mail, self._settings)
+        try:
+            path = self._keep(bytes(message))
+        except OSError as error:
+            raise Unavailable(
+                f"the mail cannot be kept in {self._folder} ({type(error).__name__})",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from error
+        logger.warning("no SMTP_HOST is set: the mail %r to %s is %s", mail.subject, mail.to, path)
+
+    def _keep(self, content: bytes) -> Path:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = self._folder / f"{time.time_ns()}.eml"
         path.touch(mode=0o600)
-        path.write_bytes(bytes(message))
-        logger.warning("no SMTP_HOST is set: the mail %r to %s is %s", mail.subject, mail.to, path)
-        for old in self._kept()[:-KEPT_FILES_MAX]:
+        path.write_bytes(content)
+        for old in sorted(self._folder.glob("*.eml"))[:-KEPT_FILES_MAX]:
             old.unlink(missing_ok=True)
-
-    def _kept(self) -> list[Path]:
-        return sorted(self._folder.glob("*.eml"))
+        return path

@@ -4,9 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from shared.errors import Invalid
+
 INFO: Final = "#2196f3"
 WARNING: Final = "#ff9800"
 CRITICAL: Final = "#f44336"
+COLOUR_OF_SEVERITY: Final = {"critical": CRITICAL, "warning": WARNING, "info": INFO}
+# Alerts are named and worded by people, and by the telemetry that they watch.
+ALERT_NAME_CHARACTERS_MAX: Final = 150
+ALERT_MESSAGE_CHARACTERS_MAX: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +20,8 @@ class Action:
     """A button: where it leads is built from the configured address alone."""
 
     label: str
-    url: str
+    # It may hold a token, which belongs into no log.
+    url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +184,43 @@ def suspicious_activity(to: str, *, what: str, when: str, url: str, key: str) ->
         colour=CRITICAL,
         dedupe_key=key,
     )
+
+
+def alert_triggered(
+    to: str, *, name: str, severity: str, message: str, when: str, url: str, key: str
+) -> Mail:
+    """An alert fires; *severity* is critical, warning or info, anything else is Invalid."""
+    colour = COLOUR_OF_SEVERITY.get(severity)
+    if colour is None:
+        raise Invalid(f"choose a severity of {', '.join(COLOUR_OF_SEVERITY)}", field="severity")
+    subject = f"[{severity}] {_on_one_line(name)}"
+    return Mail(
+        to=to,
+        subject=subject,
+        title=subject,
+        paragraphs=[message[:ALERT_MESSAGE_CHARACTERS_MAX]],
+        facts=[("Severity", severity), ("Since", when)],
+        action=Action("Open the alert", url),
+        colour=colour,
+        dedupe_key=key,
+    )
+
+
+def alert_resolved(to: str, *, name: str, when: str, url: str, key: str) -> Mail:
+    """An alert fires no more."""
+    subject = f"[resolved] {_on_one_line(name)}"
+    return Mail(
+        to=to,
+        subject=subject,
+        title=subject,
+        paragraphs=["The alert is over."],
+        facts=[("At", when)],
+        action=Action("Open the alert", url),
+        dedupe_key=key,
+    )
+
+
+def _on_one_line(name: str) -> str:
+    """*name* for a subject: an alert with a line end in its name must be told of all the same."""
+    printable = "".join(one if one.isprintable() else " " for one in name)
+    return " ".join(printable.split())[:ALERT_NAME_CHARACTERS_MAX]

@@ -16,6 +16,7 @@ from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
 from pgqueuer.core.executors import DatabaseRetryEntrypointExecutor
 from pgqueuer.core.qm import QueueManager
+from pgqueuer.errors import FailingListenerError
 from pgqueuer.models import Job as StoredJob
 from pgqueuer.types import QueueEntrypoint
 
@@ -37,7 +38,8 @@ CONNECTIONS: Final = 6
 # A job whose worker was killed goes to another one after this.
 HEARTBEAT_SECONDS: Final = 15.0
 PAUSES_SECONDS: Final = 1.0
-POLL_SECONDS: Final = 5.0
+# Changes by administrators and ends of delays are found by looking.
+POLL_SECONDS: Final = 1.0
 RECONNECT_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -176,7 +178,11 @@ def _is_about_postgres(error: BaseException) -> bool:
         return all(map(_is_about_postgres, error.exceptions))
     return isinstance(
         error,
-        OSError | asyncpg.PostgresError | asyncpg.InterfaceError | asyncpg.InternalClientError,
+        OSError
+        | asyncpg.PostgresError
+        | asyncpg.InterfaceError
+        | asyncpg.InternalClientError
+        | FailingListenerError,
     )
 
 
