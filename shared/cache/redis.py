@@ -159,6 +159,8 @@ class RedisCache:
             async with asyncio.timeout(CONNECT_SECONDS_MAX + CALL_SECONDS_MAX):
                 await subscription.subscribe(self._channel)
                 await subscription.get_message(timeout=None)  # the confirmation
+            # A subscription alone does not show that calls come back in time.
+            await self._send(("PING",))
             await self._pay()
             # From here on nothing is missed; what was missed until now, nobody knows.
             forget(EVERYTHING)

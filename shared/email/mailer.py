@@ -82,7 +82,8 @@ def _written(mail: Mail, settings: Settings) -> EmailMessage:
         "support_email": settings.support_email,
     }
     message = EmailMessage()
-    message["Subject"] = mail.subject
+    # EmailMessage decodes what looks encoded, and would write a line end that hides in it.
+    message["Subject"] = mail.subject.replace("=?", "= ?")
     sender = _sender(settings)
     message["From"] = sender
     message["To"] = Address(addr_spec=mail.to)
@@ -99,8 +100,8 @@ def _sender(settings: Settings) -> Address:
     # By hand: the name before the brackets may have a comma in it, as many companies do.
     before, bracket, after = settings.smtp_from.rpartition("<")
     name, address = (before.strip(' "'), after.removesuffix(">")) if bracket else ("", after)
-    if _LINE_ENDS.search(name):
-        raise Invalid("SMTP_FROM has a line end in it")
+    if _LINE_ENDS.search(name) or "=?" in name:
+        raise Invalid("SMTP_FROM has a line end in it, or is encoded: write it as it is read")
     _require_address(address, "SMTP_FROM")
     return Address(display_name=name, addr_spec=address)
 

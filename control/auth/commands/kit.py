@@ -1,6 +1,6 @@
 """What commands of auth work with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from control.auth.domain import Account
 from control.auth.events import AuthLogin
 from control.auth.repository import AuthRepositories
 from control.auth.tokens import Tokens, seconds_of
+from control.auth.turns import Turns
 from shared.caller import Caller
 from shared.errors import Invalid
 from shared.postgres.database import UnitOfWork
@@ -41,6 +42,7 @@ class Kit:
     box: SecretBox
     tokens: Tokens
     settings: Settings
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def refresh_life(self) -> timedelta:

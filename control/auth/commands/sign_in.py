@@ -46,8 +46,13 @@ class SignIn(Command[SignedIn | SecondFactorWanted]):
 
 async def sign_in(command: SignIn, by: Caller, kit: Kit) -> SignedIn | SecondFactorWanted:
     """A session, or the wish for a second factor; Unauthenticated in one text and one time."""
-    now = utc_now()
     await kit.tokens.keep_current()
+    async with kit.turns.of(command.email, by.ip_address):
+        return await _sign_in(command, by, kit)
+
+
+async def _sign_in(command: SignIn, by: Caller, kit: Kit) -> SignedIn | SecondFactorWanted:
+    now = utc_now()
     account = await _admit(command, by, kit, now)
     if account is None or account.password_hash is None:
         await kit.hasher.verify_nobody(command.password)

@@ -81,3 +81,13 @@ async def test_S16_registrations_of_one_address_in_the_same_moment_look_alike(
     await product.work()
     token = product.link_token("a@example.com")
     assert (await product.client.post("/auth/verify-email", {"token": token})).status == 200
+
+
+async def test_a_person_who_signs_in_many_times_at_once_is_nobody_who_guesses(
+    product: Running,
+) -> None:
+    await product.registered("ada@example.com")
+
+    answers = await asyncio.gather(*(product.sign_in("ada@example.com") for _ in range(10)))
+
+    assert [answer.status for answer in answers] == [200] * 10
