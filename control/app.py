@@ -55,8 +55,13 @@ ROUTES = (
     platform_api.routes,
     queue_api.routes,
     events_api.routes,
+    # new contexts go above this line: routes
 )
-EVENTS = (*core_events.EVENTS, *auth_events.EVENTS)
+EVENTS = (
+    *core_events.EVENTS,
+    *auth_events.EVENTS,
+    # new contexts go above this line: events
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,6 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             tokens=tokens,
             settings=settings,
         )
-        core = UnitOfWork(database, CoreRepositories)
         access = Access(database)
 
         async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
@@ -102,16 +106,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
 
         services = Services(
             settings=settings,
-            commands=CommandBus(
-                [
-                    tenancy.handlers(core),
-                    people.handlers(core),
-                    roles.handlers(core),
-                    sign_in.handlers(kit),
-                    accounts.handlers(kit),
-                    sessions.handlers(kit),
-                ]
-            ),
+            commands=_command_bus(database, kit),
             database=database,
             authenticate=Authenticator(
                 database,
@@ -121,22 +116,41 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             ),
             extras={Tokens: tokens, Health: Health(settings, database)},
         )
-        events = EventBus(
-            EVENTS,
-            [
-                core_subscribers.subscribers(),
-                auth_subscribers.subscribers(),
-                auth_jobs.subscribers(),
-            ],
-        )
         yield Control(
             settings=settings,
             database=database,
             kit=kit,
             services=services,
-            events=events,
+            events=_event_bus(),
             jobs=[auth_jobs.job_handlers(kit, open_mailer(settings))],
         )
+
+
+def _command_bus(database: Database, kit: Kit) -> CommandBus:
+    core = UnitOfWork(database, CoreRepositories)
+    return CommandBus(
+        [
+            tenancy.handlers(core),
+            people.handlers(core),
+            roles.handlers(core),
+            sign_in.handlers(kit),
+            accounts.handlers(kit),
+            sessions.handlers(kit),
+            # new contexts go above this line: commands
+        ]
+    )
+
+
+def _event_bus() -> EventBus:
+    return EventBus(
+        EVENTS,
+        [
+            core_subscribers.subscribers(),
+            auth_subscribers.subscribers(),
+            auth_jobs.subscribers(),
+            # new contexts go above this line: subscribers
+        ],
+    )
 
 
 def secret_box(settings: Settings) -> SecretBox:

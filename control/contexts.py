@@ -40,4 +40,5 @@ CONTEXTS: Final = (
     Context(1300, "export", "Data taken out as files.", (200, 400)),
     Context(1400, "query_builder", "Queries built by hand, saved and shared.", (200,)),
     Context(1500, "retention_policy", "How long data is kept.", (400,)),
+    # new contexts go above this line: contexts
 )

@@ -12,6 +12,7 @@ import uvloop
 from aiohttp import web
 
 from control.app import ROUTES, Control, open_control
+from shared.cors.middleware import cors_middleware
 from shared.errors import Conflict, TelemetryFlowError
 from shared.http.application import build_application
 from shared.http.idempotency import prune
@@ -67,7 +68,7 @@ def _run(
 async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:
     settings = control.settings
     runner = web.AppRunner(
-        build_application(control.services, ROUTES),
+        build_application(control.services, ROUTES, [cors_middleware(settings)]),
         access_log=None,
         shutdown_timeout=DRAIN_SECONDS_MAX,
     )

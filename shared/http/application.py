@@ -35,7 +35,7 @@ SECURITY_HEADERS: Final = {
 def build_application(
     services: Services, modules: Sequence[Routes], middlewares: Sequence[Middleware] = ()
 ) -> web.Application:
-    """All routes of *modules*; *middlewares* go around them, within the handling of errors."""
+    """All routes of *modules*; *middlewares* go around them, and see errors as answers."""
     settings = services.settings
     gate = Gate(
         services=services,
@@ -45,7 +45,7 @@ def build_application(
         posts=IdempotentPosts(services.database),
     )
     application = web.Application(
-        middlewares=[observe, _surround, *[web.middleware(one) for one in middlewares]],
+        middlewares=[observe, *[web.middleware(one) for one in middlewares], _surround],
         client_max_size=settings.api_body_bytes_max,
         handler_args={
             "max_line_size": HEADER_BYTES_MAX,

@@ -66,5 +66,3 @@ QUEUES: Final = {
         ),
     )
 }
-# Telemetry has a queue of its own, the log between gateway and writer; it is listed, not run here.
-TELEMETRY_QUEUE: Final = "otlp-ingestion"

@@ -15,6 +15,7 @@ from control.app import ROUTES, Control, open_control
 from control.auth.domain import Account
 from control.first_start import NewPerson, begin
 from shared.caller import NOBODY
+from shared.cors.middleware import cors_middleware
 from shared.http.application import build_application
 from shared.messaging.events import utc_now
 from shared.messaging.relay import Relay
@@ -154,7 +155,9 @@ async def running(settings: Settings, folder: Path) -> AsyncIterator[Running]:
     """The API until the block ends."""
     async with open_control(settings) as control:
         (admin,) = await begin(control, demo=False)
-        application = build_application(control.services, ROUTES)
+        application = build_application(
+            control.services, ROUTES, [cors_middleware(control.settings)]
+        )
         async with serving(application) as url, Client(url) as client:
             yield Running(control, client, admin, folder)
 

@@ -39,6 +39,7 @@ AREAS: Final[dict[str, tuple[str, ...]]] = {
     "cors": ("read", "write", "delete"),
     "cache": ("read", "write"),
     "queue": ("read", "write"),
+    # new contexts go above this line: areas
 }
 
 _MEANING: Final = {
@@ -139,12 +140,14 @@ DEVELOPER: Final = Tier(
         "retention": "read",
         "subscription": "read",
         "audit": "read",
+        # new contexts go above this line: developers
     },
 )
 _SEEN_BY_ALL: Final = (
     *("organization", "region", "workspace", "tenant", "user", "group", "role", "permission"),
     *_TELEMETRY,
     *("dashboards", "alerts", "agents", "status-pages", "queries", "audit"),
+    # new contexts go above this line: seen by all
 )
 VIEWER: Final = Tier(
     level=4,

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from random import Random
@@ -14,7 +13,6 @@ from redis.asyncio import Redis
 
 from shared.cache.cache import Cache, cache_of
 from shared.cache.keys import cache_key
-from shared.cache.memory import MemoryCache
 from shared.cache.redis import (
     CALL_SECONDS_MAX,
     CALLS_AT_ONCE_MAX,
@@ -24,98 +22,19 @@ from shared.cache.redis import (
     RedisCache,
 )
 from shared.settings import Settings
+from tests.integration.shared.cache.processes import (
+    POLL_SECONDS,
+    RETRY_SECONDS,
+    Process,
+    started,
+    until,
+)
 from tests.integration.shared.cache.valkey import ValkeyServer
 from tests.postgres.server import free_port
 
 KEY = cache_key("t1", "dashboard", 1)
-RETRY_SECONDS = 0.2
-POLL_SECONDS = 0.01
 # A hundred calls that do not wait for Redis, on a busy machine.
 INSTANT_SECONDS_MAX = 1.0
-
-
-class HeldRedis(RedisCache):
-    """Redis whose answers come, and whose deletions go, only while `is_open`."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__("127.0.0.1", port, database=1, retry_seconds=RETRY_SECONDS)
-        self.is_open = asyncio.Event()
-        self.is_open.set()
-        self.held = 0
-
-    async def get(self, key: str) -> tuple[bytes, float] | None:
-        """What Redis had when it was asked."""
-        found = await super().get(key)
-        await self._pass()
-        return found
-
-    async def delete(self, pattern: str) -> int:
-        """Delete as soon as it is open."""
-        await self._pass()
-        return await super().delete(pattern)
-
-    async def _pass(self) -> None:
-        self.held += 1
-        await self.is_open.wait()
-        self.held -= 1
-
-
-class Process:
-    """The cache of one process, and its levels to look into."""
-
-    def __init__(self, port: int) -> None:
-        self.l1 = MemoryCache(items_max=1_000, bytes_max=10_000_000)
-        self.l2 = HeldRedis(port)
-        self.cache = Cache(self.l1, self.l2)
-
-    async def in_redis(self, key: str) -> bool:
-        """Whether Redis has a value for *key*."""
-        return await self.l2.get(key) is not None
-
-
-@pytest.fixture(scope="module")
-def shared_valkey() -> Iterator[ValkeyServer]:
-    """A server that stays up."""
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def admin(shared_valkey: ValkeyServer) -> AsyncIterator[Redis]:
-    """A client of its own on the server that stays up, which it empties first."""
-    async with Redis(host="127.0.0.1", port=shared_valkey.port, db=1) as client:
-        await client.flushall()
-        yield client
-
-
-@pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    """A server that the test may kill."""
-    with ValkeyServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def pair(shared_valkey: ValkeyServer, admin: Redis) -> AsyncIterator[tuple[Process, Process]]:
-    """Two processes on an empty Redis."""
-    async with AsyncExitStack() as stack:
-        processes = [await started(stack, shared_valkey.port) for _ in range(2)]
-        yield processes[0], processes[1]
-
-
-async def started(stack: AsyncExitStack, port: int) -> Process:
-    """A process that uses Redis already."""
-    process = Process(port)
-    await stack.enter_async_context(process.cache)
-    await until(lambda: process.l2.is_up)
-    return process
-
-
-async def until(holds: Callable[[], bool], *, seconds_max: float = 10) -> None:
-    """Returns as soon as *holds* does; fails the test when it does not in time."""
-    async with asyncio.timeout(seconds_max):
-        while not holds():
-            await asyncio.sleep(POLL_SECONDS)
 
 
 async def value() -> str:

@@ -22,7 +22,8 @@ from tests.postgres.fixtures import migrated
 from tests.postgres.server import PostgresServer
 
 ROOT = Path(__file__).parents[4]
-SECONDS_MAX = 30.0
+SECONDS_MAX = 60.0
+EVENTS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +252,7 @@ async def test_F43_PostgreSQL_killed_in_the_middle_loses_and_doubles_nothing(
     await with_effects(address)
     database = await Database.open(address, size_max=5, statement_seconds_max=10)
     aggregate = uuid4()
-    await append(database, *range(300), to=aggregate)
+    await append(database, *range(EVENTS), to=aggregate)
     stopping = asyncio.Event()
     relay = asyncio.create_task(Relay(database, bus()).run(stopping))
     async with asyncio.timeout(SECONDS_MAX):
@@ -261,12 +262,12 @@ async def test_F43_PostgreSQL_killed_in_the_middle_loses_and_doubles_nothing(
     own_postgres.kill()
     await asyncio.to_thread(own_postgres.start)
     async with asyncio.timeout(SECONDS_MAX):
-        while len(await effects(database, aggregate)) < 300:
+        while len(await effects(database, aggregate)) < EVENTS:
             await asyncio.sleep(0.1)
     stopping.set()
     await relay
 
-    assert await effects(database, aggregate) == list(range(300))
+    assert await effects(database, aggregate) == list(range(EVENTS))
     await database.close()
 
 

@@ -108,6 +108,8 @@ def test_a_link_of_the_web_or_of_this_site_is_kept(url: str) -> None:
         "https:evil.example",
         "https:///evil.example",
         "http://[",
+        "/sta\x01tus",
+        "/status ",
     ],
 )
 def test_S60_a_link_that_leads_elsewhere_leads_nowhere(url: str) -> None:
