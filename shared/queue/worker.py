@@ -14,14 +14,15 @@ from opentelemetry import context as otel_context
 from opentelemetry.propagate import extract
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
 from pgqueuer.adapters.persistence.queries import Queries
-from pgqueuer.core.executors import DatabaseRetryEntrypointExecutor
+from pgqueuer.core.executors import DatabaseRetryEntrypointExecutor, EntrypointExecutor
 from pgqueuer.core.qm import QueueManager
-from pgqueuer.errors import FailingListenerError
+from pgqueuer.errors import FailingListenerError, RetryRequested
+from pgqueuer.models import Context
 from pgqueuer.models import Job as StoredJob
 from pgqueuer.types import QueueEntrypoint
 
 from shared.caller import SYSTEM, acting_as
-from shared.errors import Invalid
+from shared.errors import Invalid, Unavailable
 from shared.otel.spans import span
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import APPLICATION_ROLE
@@ -58,6 +59,22 @@ class Pace:
         self.next_at = max(now, self.next_at + self.seconds_each)
         if self.next_at > now:
             await asyncio.sleep(self.next_at - now)
+
+
+class Attempts(DatabaseRetryEntrypointExecutor):
+    """Tries again what may go well later; holds at once what never will."""
+
+    async def execute(self, job: StoredJob, context: Context) -> None:
+        """One attempt."""
+        try:
+            await EntrypointExecutor.execute(self, job, context)
+        except Exception as error:
+            if isinstance(error, Invalid) or job.attempts >= self.max_attempts:
+                raise
+            delay = self.initial_delay * self.backoff_multiplier**job.attempts
+            if isinstance(error, Unavailable):
+                delay = max(delay, timedelta(seconds=error.retry_after_seconds))
+            raise RetryRequested(delay=min(delay, self.max_delay), reason=str(error)) from error
 
 
 class PausableManager(QueueManager):
@@ -134,7 +151,7 @@ class Worker:
             queue.name,
             concurrency_limit=queue.workers,
             on_failure="hold",
-            executor_factory=lambda parameters: DatabaseRetryEntrypointExecutor(
+            executor_factory=lambda parameters: Attempts(
                 parameters,
                 # pgqueuer counts what went before the present attempt.
                 max_attempts=queue.attempts - 1,

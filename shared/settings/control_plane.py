@@ -98,7 +98,7 @@ class ControlPlaneSettings:
     mfa_issuer: str = setting("TelemetryFlow", "name in authenticator apps")
     mfa_window: int = setting(1, "steps of 30 s that a code may be off", least=0, most=5)
 
-    smtp_host: str = setting("", "mail server; empty: mails are written to the log of the worker")
+    smtp_host: str = setting("", "mail server; empty: mails are files in the data folder")
     smtp_port: int = tcp_port(587, "its port")
     smtp_secure: str = setting("starttls", "how mail travels", choices=("none", "starttls", "tls"))
     smtp_user: str = setting("", "user at the mail server")

@@ -145,20 +145,25 @@ async def test_what_keeps_failing_is_held_and_can_be_tried_again(
         await until(lambda: _is(done == [job_id]))
 
 
-async def test_a_job_that_nobody_knows_is_held_not_lost(
+async def test_what_never_goes_well_is_held_at_once(
     database: Database, database_address: PostgresAddress
 ) -> None:
-    await order(database, "unheard of")
+    attempts: list[int] = []
 
-    async with working(database_address, {}):
+    async def refuse(job: Job) -> None:
+        attempts.append(job.attempt)
+        raise Invalid("there is no such address")
+
+    await order(database, "unheard of")
+    await order(database)
+    async with working(database_address, {"test": refuse}):
         await until(
             lambda: database.pool.fetchval(
-                """
-                WITH sooner AS (UPDATE pgqueuer SET execute_after = now() WHERE status = 'queued')
-                SELECT count(*) = 1 FROM pgqueuer WHERE status = 'failed'
-                """
+                "SELECT count(*) = 2 FROM pgqueuer WHERE status = 'failed'"
             )
         )
+
+    assert attempts == [1]
 
 
 async def test_a_paused_queue_rests_on_all_workers(
