@@ -18,7 +18,9 @@ from ingest.signals import TOPIC_OF_SIGNAL
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
 from shared.directory import load_snapshot
-from shared.errors import TelemetryFlowError
+from shared.errors import TelemetryFlowError, Unavailable
+from shared.postgres.database import address_of
+from shared.postgres.migrate import migrations, pending
 from shared.settings import Settings
 
 BYTES_FREE_WARN: Final = 5 * 1024**3
@@ -61,6 +63,7 @@ async def _all(settings: Settings) -> list[Finding]:
         _directory,
         _log,
         _clickhouse,
+        _postgres,
     ]
     findings: list[Finding] = []
     for part in parts:
@@ -143,3 +146,17 @@ async def _clickhouse(settings: Settings) -> list[Finding]:
         Finding(State.FAIL, "tables", f"{problem.table} {problem.text}") for problem in problems
     ]
     return findings
+
+
+async def _postgres(settings: Settings) -> list[Finding]:
+    address = address_of(settings)
+    try:
+        waiting = await pending(address, migrations("control"))
+    except Unavailable as error:
+        # The data plane works without it, and a machine may run that alone.
+        state = State.WARN if settings.is_database_embedded else State.FAIL
+        return [Finding(state, "postgres", f"{error}: the API and the worker need it")]
+    if waiting:
+        text = f"pending: {', '.join(waiting)}: run 'telemetryflow migrate'"
+        return [Finding(State.FAIL, "postgres", text)]
+    return [Finding(State.OK, "postgres", f"at {address.host}:{address.port}, up to date")]
