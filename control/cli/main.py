@@ -125,6 +125,12 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     send.add_argument("--rate", type=float, default=50.0, help="requests a second (default 50)")
     send.add_argument("--seconds", type=float, default=10.0, help="for so long (default 10)")
+    _add(commands, "modules", "the bounded contexts of the product", "cli.modules:modules")
+    new = _add(
+        commands, "new-module", "begin another one, from templates", "cli.modules:new_module"
+    )
+    new.add_argument("number", type=int, metavar="NUMBER", help="a free one, such as 1600")
+    new.add_argument("name", metavar="NAME", help="in snake_case, such as new_feature")
 
 
 def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,1 @@
+"""What a new bounded context begins with: templates, and the generator that wires them in."""
