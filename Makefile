@@ -9,13 +9,19 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
+.PHONY: help run migrate new-module test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-run: $(VENV)/.built ## everything on this machine: OTLP on 4317 and 4318, ClickHouse on 8123
+run: $(VENV)/.built ## everything on this machine: OTLP on 4317 and 4318, API on 3000, ClickHouse on 8123
 	@$(BIN)/telemetryflow up
+
+migrate: $(VENV)/.built ## bring the tables of both stores up to date
+	@$(BIN)/telemetryflow migrate
+
+new-module: $(VENV)/.built ## scaffold a context: make new-module NUMBER=1600 NAME=new_feature
+	@$(BIN)/telemetryflow new-module $(NUMBER) $(NAME)
 
 test: $(VENV)/.dev $(VENV)/.built ## all tests, linters and type checks among them
 	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos -n 2 --dist loadfile

@@ -1,6 +1,8 @@
 """What a person may do: the database's answer beside a model of it, through random changes."""
 
+import contextlib
 import random
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,7 @@ from control.core.domain.permissions import PERMISSIONS
 from control.core.repository.core import CoreRepositories
 from shared.caller import SYSTEM
 from shared.errors import Conflict, NotFound
-from shared.messaging.commands import CommandBus
+from shared.messaging.commands import Command, CommandBus
 from shared.postgres.database import Database, UnitOfWork
 from tests.control.people import seed
 
@@ -19,18 +21,61 @@ STEPS = 60
 NAMES = ("dashboards:read", "dashboards:write", "alerts:read", "logs:read", "user:read")
 
 
-@pytest.mark.parametrize("number", range(4))
-async def test_S37_roles_groups_and_grants_add_up_to_what_is_allowed(
-    database: Database, number: int
-) -> None:
-    chance = random.Random(number)
-    seeded = await seed(database)
+@dataclass
+class Model:
+    """One person: how the product is told to change, and what must follow."""
+
+    bus: CommandBus
+    person: UUID
+    group: UUID
+    made: list[UUID]
+    sets: list[frozenset[str]]
+    direct: set[int] = field(default_factory=set)
+    grants: set[str] = field(default_factory=set)
+    is_member: bool = False
+
+    @property
+    def expected(self) -> frozenset[str]:
+        of_group = self.sets[3] if self.is_member else frozenset[str]()
+        return frozenset(self.grants.union(*(self.sets[one] for one in self.direct), of_group))
+
+    async def change(self, kind: int, one: int, name: str) -> None:
+        """One change; Conflict or NotFound when it changes nothing."""
+        role, permission = self.made[one], PERMISSIONS[name].id
+        match kind:
+            case 0:
+                await self._tell(people.AssignRole(user_id=self.person, role_id=role))
+                self.direct.add(one)
+            case 1:
+                await self._tell(people.RevokeRole(user_id=self.person, role_id=role))
+                self.direct.discard(one)
+            case 2:
+                await self._tell(
+                    people.GrantPermission(user_id=self.person, permission_id=permission)
+                )
+                self.grants.add(name)
+            case 3:
+                await self._tell(
+                    people.RevokePermission(user_id=self.person, permission_id=permission)
+                )
+                self.grants.discard(name)
+            case _:
+                members = [] if self.is_member else [self.person]
+                await self._tell(roles.ChangeGroup(id=self.group, user_ids=members))
+                self.is_member = not self.is_member
+
+    async def _tell(self, command: Command[None]) -> None:
+        await self.bus.execute(command, SYSTEM)
+
+
+async def model(database: Database, chance: random.Random) -> Model:
+    """A person without any permission, four roles and a group that has the last one."""
+    organization = (await seed(database)).organization
     work = UnitOfWork(database, CoreRepositories)
     bus = CommandBus([people.handlers(work), roles.handlers(work)])
-    access = Access(database)
     person = await bus.execute(
         people.InviteUser(
-            organization_id=seeded.organization,
+            organization_id=organization,
             email="model@example.com",
             first_name="M",
             last_name="M",
@@ -38,60 +83,33 @@ async def test_S37_roles_groups_and_grants_add_up_to_what_is_allowed(
         SYSTEM,
     )
     sets = [frozenset(chance.sample(NAMES, 2)) for _ in range(4)]
-    made = [
-        await bus.execute(
-            roles.CreateRole(
-                organization_id=seeded.organization,
-                name=f"R{one}",
-                description="",
-                level=4,
-                permissions=sorted(names),
-            ),
-            SYSTEM,
+    made = []
+    for number, names in enumerate(sets):
+        role = roles.CreateRole(
+            organization_id=organization,
+            name=f"R{number}",
+            description="",
+            level=4,
+            permissions=sorted(names),
         )
-        for one, names in enumerate(sets)
-    ]
-    group = await bus.execute(
-        roles.CreateGroup(
-            organization_id=seeded.organization, name="G", description="", role_ids=[made[3]]
-        ),
-        SYSTEM,
+        made.append(await bus.execute(role, SYSTEM))
+    group = roles.CreateGroup(
+        organization_id=organization, name="G", description="", role_ids=[made[3]]
     )
-    direct: set[int] = set()
-    grants: set[str] = set()
-    is_member = False
+    return Model(bus, person, await bus.execute(group, SYSTEM), made, sets)
+
+
+@pytest.mark.parametrize("number", range(4))
+async def test_S37_roles_groups_and_grants_add_up_to_what_is_allowed(
+    database: Database, number: int
+) -> None:
+    chance = random.Random(number)
+    modelled = await model(database, chance)
+    access = Access(database)
     for _ in range(STEPS):
-        one = chance.randrange(3)
-        name = chance.choice(NAMES)
-        try:
-            match chance.randrange(5):
-                case 0:
-                    await bus.execute(people.AssignRole(user_id=person, role_id=made[one]), SYSTEM)
-                    direct.add(one)
-                case 1:
-                    await bus.execute(people.RevokeRole(user_id=person, role_id=made[one]), SYSTEM)
-                    direct.discard(one)
-                case 2:
-                    permission_id = PERMISSIONS[name].id
-                    await bus.execute(
-                        people.GrantPermission(user_id=person, permission_id=permission_id), SYSTEM
-                    )
-                    grants.add(name)
-                case 3:
-                    permission_id = PERMISSIONS[name].id
-                    await bus.execute(
-                        people.RevokePermission(user_id=person, permission_id=permission_id),
-                        SYSTEM,
-                    )
-                    grants.discard(name)
-                case _:
-                    is_member = not is_member
-                    members: list[UUID] = [person] if is_member else []
-                    await bus.execute(roles.ChangeGroup(id=group, user_ids=members), SYSTEM)
-        except (Conflict, NotFound):
-            # Given twice, or taken away without having been given: nothing changes.
-            pass
-        expected = grants.union(*(sets[held] for held in direct), sets[3] if is_member else ())
+        # Given twice, or taken away without having been given: nothing changes.
+        with contextlib.suppress(Conflict, NotFound):
+            await modelled.change(chance.randrange(5), chance.randrange(3), chance.choice(NAMES))
         async with database.lookup() as connection:
-            caller = await access.caller_of(connection, person, wanted_tenant_id=None)
-        assert caller.permissions == expected
+            caller = await access.caller_of(connection, modelled.person, wanted_tenant_id=None)
+        assert caller.permissions == modelled.expected
