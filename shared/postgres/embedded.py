@@ -178,6 +178,9 @@ def _unprivileged() -> list[str]:
         setpriv,
         *(f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"),
         *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+        # Else access(2), which initdb asks about its own programs, leaves the capability aside. It
+        # gives nothing more: what is run keeps the ambient capability alone.
+        "--securebits=+no_setuid_fixup",
         # Fast shutdown, also when the supervisor is killed; a change of user forgets this wish.
         *("--pdeathsig", "INT", "--"),
     ]

@@ -47,7 +47,13 @@ def test_the_wheel_carries_the_compiled_codec_and_the_migrations(wheel: Path) ->
     names = zipfile.ZipFile(wheel).namelist()
 
     assert any(name.startswith("ingest/codec/encoder.cpython") for name in names)
-    assert "shared/clickhouse/migrations/0001_traces.sql" in names
+    for carried in (
+        "shared/clickhouse/migrations/0001_traces.sql",
+        "control/migrations/0001_kernel.sql",
+        "shared/http/static/swagger-ui-bundle.js",
+        "shared/ui/templates/mail.html",
+    ):
+        assert carried in names
     assert not any(name.startswith("tests/") for name in names)
 
 
