@@ -213,9 +213,12 @@ class Relay:
             try:
                 async with self._database.pool.acquire(timeout=POLL_SECONDS) as connection:
                     await connection.add_listener(OUTBOX_CHANNEL, self._wake)
-                    while not connection.is_closed():
-                        await connection.fetchval("SELECT 1", timeout=POLL_SECONDS)
-                        await asyncio.sleep(POLL_SECONDS)
+                    try:
+                        while not connection.is_closed():
+                            await connection.fetchval("SELECT 1", timeout=POLL_SECONDS)
+                            await asyncio.sleep(POLL_SECONDS)
+                    finally:
+                        await connection.remove_listener(OUTBOX_CHANNEL, self._wake)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
                 await _wait(stopping, RECONNECT_SECONDS)
 
