@@ -13,6 +13,7 @@ from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
 from control.auth import subscribers as auth_subscribers
 from control.auth.api import account as account_api
+from control.auth.api import pages as pages_api
 from control.auth.api import sign_in as sign_in_api
 from control.auth.authenticator import Authenticator
 from control.auth.commands import accounts, sessions, sign_in
@@ -49,6 +50,7 @@ ENCRYPTION_KEY_FILE = "encryption-keys"
 ROUTES = (
     sign_in_api.routes,
     account_api.routes,
+    pages_api.routes,
     people_api.routes,
     roles_api.routes,
     tenancy_api.routes,

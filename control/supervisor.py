@@ -231,7 +231,8 @@ class Supervisor:
         self._console.print(f"{child.name} is up")
 
     def _hint(self, child: Child) -> str:
-        return f"see {self._settings.data_dir / 'logs' / child.name}.jsonl"
+        ending = "log" if child.name == "postgres" else "jsonl"
+        return f"see {self._settings.data_dir / 'logs' / child.name}.{ending}"
 
     async def _watch(self, child: Child) -> None:
         """Start it again whenever it ends, until told to stop."""

@@ -180,7 +180,7 @@ def _notice(data: Mapping[str, Any], account: Account, kit: Kit) -> Mail:
             when=when,
             address=address,
             agent=data["userAgent"],
-            url=f"{app_url}/sessions",
+            url=forgot,
             key=key,
         ),
         "MfaEnabled": lambda: mails.second_factor_changed(

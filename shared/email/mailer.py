@@ -178,7 +178,7 @@ class FolderMailer:
         """Write the message into the folder; the log names the file, never the link."""
         message = composed(mail, self._settings)
         try:
-            path = self._keep(bytes(message))
+            path = self._keep(bytes(_readable(message)))
         except OSError as error:
             raise Unavailable(
                 f"the mail cannot be kept in {self._folder} ({type(error).__name__})",
@@ -194,3 +194,11 @@ class FolderMailer:
         for old in sorted(self._folder.glob("*.eml"))[:-KEPT_FILES_MAX]:
             old.unlink(missing_ok=True)
         return path
+
+
+def _readable(message: EmailMessage) -> EmailMessage:
+    """The message as a person reads it in a file: its lines as they are, links in one piece."""
+    for part in message.iter_parts():
+        if isinstance(part, EmailMessage):
+            part.set_content(part.get_content(), subtype=part.get_content_subtype(), cte="8bit")
+    return message

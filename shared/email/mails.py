@@ -153,7 +153,7 @@ def sign_in_from_new_address(
         title="Sign-in from a new address",
         paragraphs=["If that was not you, choose another password and end all sessions."],
         facts=[("When", when), ("From", address), ("With", agent)],
-        action=Action("Look at my sessions", url),
+        action=Action("It was not me", url),
         dedupe_key=key,
     )
 

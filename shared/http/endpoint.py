@@ -156,8 +156,13 @@ def _answer(route: Route, request: web.Request, result: Any) -> web.StreamRespon
         return web.Response(
             status=status, headers=headers, body=data, content_type="application/json"
         )
+    charset = "utf-8" if route.content_type.startswith("text/") else None
     return web.Response(
-        status=status, headers=headers, body=answer.body, content_type=route.content_type
+        status=status,
+        headers=headers,
+        body=answer.body,
+        content_type=route.content_type,
+        charset=charset,
     )
 
 

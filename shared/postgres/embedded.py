@@ -11,6 +11,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -52,6 +53,7 @@ def become_server(settings: Settings) -> None:
     _clear_stale_lock(data)
     if not (data / "PG_VERSION").exists():
         _initialise(data, embedded_address(settings).password)
+    _write_output_to(settings.data_dir / "logs" / "postgres.log")
     arguments = [*_unprivileged(), *server_arguments(data, settings.db_port)]
     os.execvp(arguments[0], arguments)  # noqa: S606 - no shell, and nothing from outside
 
@@ -72,6 +74,14 @@ def server_arguments(data: Path, port: int) -> list[str]:
     }
     settings = [f"--{name}={text}" for name, text in options.items()]
     return [str(_binaries() / "postgres"), "-D", str(data.resolve()), *settings]
+
+
+def _write_output_to(path: Path) -> None:
+    """What the server says at its start, before it writes logs of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
 
 
 def _kept_password(data_dir: Path) -> str:
