@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from control.core.domain.permissions import counts_in_tenant
+from control.core.domain.roles import LEVEL_OF_THE_WEAKEST
 from control.core.events import SecurityEventDetected
 from control.core.repository.core import CoreRepositories
 from shared.caller import EVERYTHING, Caller, acting_as
@@ -105,8 +107,12 @@ class Access:
         open_to_them = [row for row in tenants if everywhere or row["id"] in mine]
         chosen = _chosen(open_to_them, wanted or person["tenant_id"], is_wanted=wanted is not None)
         tenant_id = chosen["id"] if chosen else None
-        in_force = [row for row in held if row["tenant_id"] in (None, tenant_id)]
-        names = frozenset({EVERYTHING} if is_super else {row["name"] for row in in_force})
+        here = [
+            row["name"]
+            for row in held
+            if row["tenant_id"] == tenant_id is not None and counts_in_tenant(row["name"])
+        ]
+        allowed = {row["name"] for row in everywhere}.union(here)
         ends = [row["expires_at"] for row in held if row["expires_at"] is not None]
         return _Remembered(
             access_version=person["access_version"],
@@ -114,8 +120,9 @@ class Access:
             organization_id=organization_id,
             tenant_id=tenant_id,
             workspace_id=chosen["workspace_id"] if chosen else None,
-            permissions=names,
-            tier=min((row["level"] for row in in_force), default=5),
+            permissions=frozenset({EVERYTHING} if is_super else allowed),
+            # Who is strong in one tenant alone is nobody's superior in the organization.
+            tier=min((row["level"] for row in everywhere), default=LEVEL_OF_THE_WEAKEST),
         )
 
     async def _record_attempt(self, caller: Caller, wanted: UUID) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from shared.caller import NOBODY, Caller, acting_as
-from shared.errors import Forbidden, Invalid, TooLarge, Unsupported
+from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, Unsupported
 from shared.http.call import Answer, Call, Services
 from shared.http.client_address import ClientAddress
 from shared.http.idempotency import IdempotentPosts
@@ -42,7 +42,12 @@ def endpoint(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
     async def serve(request: web.Request) -> web.StreamResponse:
         address = gate.addresses.of(request)
         allowance = gate.sign_in_throttle.take(f"address {address}") if route.is_sign_in else None
-        caller = await _caller(route, request, gate, address)
+        try:
+            caller = await _caller(route, request, gate, address)
+        except Unauthenticated:
+            # Who guesses tokens is counted by address.
+            gate.throttle.take(f"address {address}")
+            raise
         with acting_as(caller):
             if caller.user_id is not None:
                 allowance = gate.throttle.take(f"user {caller.user_id}")

@@ -67,7 +67,6 @@ async def serving(application: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def core_application(database: Database, **settings: object) -> web.Application:
-    """The API with core's routes."""
-    values = Settings(throttle_limit=1_000_000, **settings)  # type: ignore[arg-type]
-    return build_application(core_services(database, values), MODULES)
+def core_application(database: Database, *, limit: int = 1_000_000) -> web.Application:
+    """The API with core's routes, and *limit* requests a minute."""
+    return build_application(core_services(database, Settings(throttle_limit=limit)), MODULES)

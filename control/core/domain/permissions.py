@@ -42,6 +42,14 @@ AREAS: Final[dict[str, tuple[str, ...]]] = {
     # new contexts go above this line: areas
 }
 
+# What belongs to an organization as a whole: a role in one tenant allows nothing here but seeing.
+OF_ORGANIZATION: Final = frozenset(
+    {
+        *("platform", "organization", "region", "workspace", "tenant", "user", "group", "role"),
+        *("permission", "sso", "subscription", "cache", "queue"),
+    }
+)
+
 _MEANING: Final = {
     "read": "see",
     "write": "create and change",
@@ -174,3 +182,9 @@ PERMISSIONS: Final = {
     )
 }
 PERMISSION_OF_ID: Final = {permission.id: permission for permission in PERMISSIONS.values()}
+
+
+def counts_in_tenant(name: str) -> bool:
+    """Whether a permission that is held in one tenant alone means anything there."""
+    area, _, action = name.partition(":")
+    return area not in OF_ORGANIZATION or action == "read"

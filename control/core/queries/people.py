@@ -3,6 +3,7 @@
 from typing import Any, Final
 from uuid import UUID
 
+from control.core.domain.permissions import counts_in_tenant
 from control.core.queries.views import (
     EffectivePermission,
     EffectivePermissions,
@@ -106,6 +107,8 @@ async def effective_permissions(connection: Connection, user_id: UUID) -> Effect
     )
     sources: dict[tuple[UUID, str], list[PermissionSource]] = {}
     for row in rows:
+        if row["tenant_id"] is not None and not counts_in_tenant(row["name"]):
+            continue
         sources.setdefault((row["id"], row["name"]), []).append(PermissionSource.of(row))
     return EffectivePermissions(
         user_id=user_id,

@@ -165,3 +165,40 @@ async def test_the_description_and_its_page_are_served(client: Client) -> None:
     assert document["openapi"] == "3.1.0"
     assert "/api/v2/users/{id}" in document["paths"]
     assert page.status == script.status == 200
+
+
+async def test_S37_a_role_in_one_tenant_gives_no_power_over_the_organization(
+    client: Client, ours: Seeded
+) -> None:
+    roles = {one["name"]: one["id"] for one in (await client.get("/roles")).json["data"]}
+    person = await client.post(
+        "/users", {"email": "t@example.com", "firstName": "T", "lastName": "T"}
+    )
+    path = f"/users/{person.json['id']}"
+    given = await client.post(
+        f"{path}/roles", {"roleId": roles["Administrator"], "tenantId": str(ours.tenant)}
+    )
+    local = client.as_(person.json["id"])
+
+    upwards = await local.post(f"{path}/roles", {"roleId": roles["Administrator"]})
+    renamed = await local.patch(f"/organizations/{ours.organization}", {"name": "Mine"})
+    invited = await local.post(
+        "/users", {"email": "u@example.com", "firstName": "U", "lastName": "U"}
+    )
+    seen = await local.get("/users")
+    why = {one["name"] for one in (await client.get(f"{path}/permissions")).json["data"]}
+
+    assert given.status == 201, given.text
+    assert (upwards.status, renamed.status, invited.status) == (403, 403, 403)
+    assert seen.status == 200
+    assert "dashboards:write" in why
+    assert "user:read" in why
+    assert "user:write" not in why
+
+
+async def test_S16_bad_tokens_are_counted_by_address(database: Database) -> None:
+    async with serving(core_application(database, limit=5)) as url, Client(url, "x") as client:
+        answers = [await client.get("/users") for _ in range(7)]
+
+    assert [answer.status for answer in answers] == [401] * 5 + [429] * 2
+    assert int(answers[-1].headers["Retry-After"]) >= 1
