@@ -28,6 +28,8 @@ from control.core.api import roles as roles_api
 from control.core.api import tenancy as tenancy_api
 from control.core.commands import people, roles, tenancy
 from control.core.repository.core import CoreRepositories
+from shared.cache import api as cache_api
+from shared.cache.cache import Cache, cache_of
 from shared.caller import Caller
 from shared.email.mailer import open_mailer
 from shared.http.call import Services
@@ -57,6 +59,7 @@ ROUTES = (
     platform_api.routes,
     queue_api.routes,
     events_api.routes,
+    cache_api.routes,
     # new contexts go above this line: routes
 )
 EVENTS = (
@@ -106,6 +109,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
             return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
 
+        cache = await stack.enter_async_context(cache_of(settings))
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit),
@@ -116,7 +120,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: Health(settings, database)},
+            extras={Tokens: tokens, Health: Health(settings, database), Cache: cache},
         )
         yield Control(
             settings=settings,

@@ -1,15 +1,20 @@
 """Routes of health and statistics."""
 
 from datetime import datetime
+from typing import Any, Final
 
 from pydantic import Field
 
+from shared.cache.cache import Cache
+from shared.cache.keys import cache_key
 from shared.http.call import Answer, Call
 from shared.http.models import View
 from shared.http.routes import Routes
 from shared.messaging.commands import ANYBODY
 from shared.messaging.events import utc_now
 from shared.platform.health import Health, State
+
+STATS_SECONDS: Final = 60.0
 
 routes = Routes("Platform", "Health and figures of the installation.")
 
@@ -44,7 +49,13 @@ async def get_health(call: Call) -> Answer:
 
 @routes.get("/platform/stats", permission="platform:read", answer=PlatformStats)
 async def get_platform_stats(call: Call) -> PlatformStats:
-    """Get how much there is, of everything."""
+    """Get how much there is, of everything; counted anew every minute."""
+    key = cache_key("platform", "platform", "stats")
+    counted = await call.service(Cache).wrap(key, lambda: _count(call), ttl_seconds=STATS_SECONDS)
+    return PlatformStats.model_validate(counted)
+
+
+async def _count(call: Call) -> dict[str, Any]:
     async with call.read() as connection:
         row = await connection.fetchrow(
             """
@@ -59,4 +70,4 @@ async def get_platform_stats(call: Call) -> PlatformStats:
                    (SELECT count(*) FROM event_deliveries WHERE state = 'dead') AS events_dead
             """
         )
-    return PlatformStats.model_validate({**dict(row), "timestamp": utc_now()})
+    return {**dict(row), "timestamp": utc_now()}
