@@ -209,6 +209,7 @@ class Cluster:
         Raises Unavailable after *seconds*, or at once for an error that does not pass by itself.
         """
         met = "nothing came back"
+        ends_at = asyncio.get_running_loop().time() + seconds
         try:
             async with asyncio.timeout(seconds):
                 while True:
@@ -222,6 +223,10 @@ class Cluster:
                         if not error.retriable and not isinstance(error, UnknownError):
                             raise Unavailable(met) from error
                         self._repair(error)
+                    # The timeout cancels once, and aiokafka loses a cancellation that comes with
+                    # a time-out of its own (asyncio.wait_for does, before Python 3.12).
+                    if asyncio.get_running_loop().time() >= ends_at:
+                        raise TimeoutError
                     await asyncio.sleep(RETRY_SECONDS)
         except TimeoutError:
             raise Unavailable(f"Kafka does not answer: {met}") from None

@@ -133,7 +133,7 @@ async def test_F23_a_broker_that_hangs_is_heard_of_in_time_and_takes_records_aga
             log.bounds(TOPIC, 0),
             log.read(TOPIC, 0, 0, records_max=1, bytes_max=1, wait_seconds=0),
         )
-        waits = (asyncio.wait_for(call, 15) for call in calls)
+        waits = (asyncio.wait_for(call, 30) for call in calls)
         outcomes = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [Unavailable] * 4
         broker.resume()
