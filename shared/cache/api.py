@@ -3,9 +3,13 @@
 from pydantic import Field
 
 from shared.cache.cache import Cache
+from shared.errors import Invalid
 from shared.http.call import Call
 from shared.http.models import View
 from shared.http.routes import Routes
+
+# As the description of the API says of texts in paths.
+PATTERN_CHARACTERS_MAX = 200
 
 routes = Routes("Cache", "What is remembered for a while: how well, and forgetting it.")
 
@@ -56,4 +60,7 @@ async def clear_cache(call: Call) -> Cleared:
 @routes.post("/admin/cache/clear/{pattern}", permission="cache:write", answer=Cleared)
 async def clear_cache_below(call: Call) -> Cleared:
     """Forget what is below a prefix, such as `platform:platform`; `*` stands for any part."""
-    return Cleared(deleted=await call.service(Cache).delete_pattern(call.text("pattern")))
+    pattern = call.text("pattern")
+    if len(pattern) > PATTERN_CHARACTERS_MAX:
+        raise Invalid(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
+    return Cleared(deleted=await call.service(Cache).delete_pattern(pattern))

@@ -35,7 +35,7 @@ def faketime() -> Path:
     pytest.skip("needs libfaketime: apt-get install faketime")
 
 
-@pytest.fixture(params=["embedded", "kafka"])
+@pytest.fixture(params=["kafka"])
 def product_settings(request: pytest.FixtureRequest) -> dict[str, str]:
     if request.param == "embedded":
         return {}
