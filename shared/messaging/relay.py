@@ -16,10 +16,10 @@ from typing import Any, Final
 import asyncpg
 
 from shared.caller import SYSTEM, acting_as
-from shared.errors import Invalid, TelemetryFlowError
+from shared.errors import Invalid, Unavailable
 from shared.messaging.events import Envelope, EventBus
 from shared.messaging.metrics import DEAD, DELIVERED, DELIVERY_SECONDS, FAILED, RELAYED
-from shared.postgres.connection import Connection
+from shared.postgres.connection import CONNECTION_LOST, Connection
 from shared.postgres.database import Database
 from shared.postgres.outbox import OUTBOX_CHANNEL
 from shared.postgres.scope import PLATFORM
@@ -65,8 +65,9 @@ class Relay:
             while not stopping.is_set():
                 try:
                     moved = await self.carry()
-                except (TelemetryFlowError, asyncpg.PostgresError, OSError) as error:
-                    logger.warning("the relay waits: %s", error)
+                except Exception as error:
+                    is_known = isinstance(error, Unavailable)
+                    logger.warning("the relay waits: %s", error, exc_info=not is_known)
                     moved = 0
                     await _wait(stopping, RECONNECT_SECONDS)
                 if not moved:
@@ -147,10 +148,10 @@ class Relay:
             async with connection.transaction():
                 with acting_as(SYSTEM):
                     await subscriber(Envelope(event, row["position"], row["context"]), connection)
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError):
-            # The whole transaction is gone: everything is as before.
-            raise
-        except Exception as error:  # noqa: BLE001 - one subscriber's failure is its own
+        except Exception as error:
+            if connection.is_closed():
+                # The whole transaction is gone: everything is as before.
+                raise
             await self._failed(connection, delivery, error)
             return
         await self._mark(connection, delivery, "done", None)
@@ -214,12 +215,12 @@ class Relay:
                 async with self._database.pool.acquire(timeout=POLL_SECONDS) as connection:
                     await connection.add_listener(OUTBOX_CHANNEL, self._wake)
                     try:
-                        while not connection.is_closed():
+                        while not (connection.is_closed() or stopping.is_set()):
                             await connection.fetchval("SELECT 1", timeout=POLL_SECONDS)
-                            await asyncio.sleep(POLL_SECONDS)
+                            await _wait(stopping, POLL_SECONDS)
                     finally:
                         await connection.remove_listener(OUTBOX_CHANNEL, self._wake)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            except (asyncpg.PostgresError, *CONNECTION_LOST):
                 await _wait(stopping, RECONNECT_SECONDS)
 
     def _wake(self, *_notice: object) -> None:

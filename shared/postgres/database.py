@@ -19,7 +19,7 @@ from shared.errors import Conflict, Invalid, Unavailable
 from shared.messaging.events import Event
 from shared.postgres.address import PostgresAddress
 from shared.postgres.claims import mark_claim
-from shared.postgres.connection import Connection
+from shared.postgres.connection import CONNECTION_LOST, Connection
 from shared.postgres.embedded import embedded_address
 from shared.postgres.outbox import append_to_outbox
 from shared.postgres.scope import Scope
@@ -194,13 +194,7 @@ def _driver_errors() -> Iterator[None]:
     except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
         raise Conflict("somebody else changed the same thing: try again") from error
     except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.AdminShutdownError,
-        asyncpg.CrashShutdownError,
+        *CONNECTION_LOST,
         asyncpg.TooManyConnectionsError,
         asyncpg.QueryCanceledError,
         asyncpg.ReadOnlySQLTransactionError,

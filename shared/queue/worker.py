@@ -25,6 +25,7 @@ from shared.caller import SYSTEM, acting_as
 from shared.errors import Invalid, Unavailable
 from shared.otel.spans import span
 from shared.postgres.address import PostgresAddress
+from shared.postgres.connection import CONNECTION_LOST
 from shared.postgres.database import APPLICATION_ROLE
 from shared.queue.jobs import Job, decoded
 from shared.queue.metrics import JOB_SECONDS, JOBS
@@ -182,7 +183,7 @@ class Worker:
     async def _watch(self, manager: PausableManager, pool: Any, stopping: asyncio.Event) -> None:
         """End the manager when told to, and let it know what is paused."""
         while not stopping.is_set():
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(asyncpg.PostgresError, *CONNECTION_LOST):
                 manager.paused = await _paused(pool)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), PAUSES_SECONDS)
@@ -193,14 +194,7 @@ def _is_about_postgres(error: BaseException) -> bool:
     """Whether PostgreSQL went away: what else pgqueuer's tasks raise is a defect."""
     if isinstance(error, BaseExceptionGroup):
         return all(map(_is_about_postgres, error.exceptions))
-    return isinstance(
-        error,
-        OSError
-        | asyncpg.PostgresError
-        | asyncpg.InterfaceError
-        | asyncpg.InternalClientError
-        | FailingListenerError,
-    )
+    return isinstance(error, (asyncpg.PostgresError, *CONNECTION_LOST, FailingListenerError))
 
 
 async def _paused(pool: Any) -> frozenset[str]:

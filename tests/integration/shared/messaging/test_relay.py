@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from shared.messaging.events import Envelope, Event, EventBus
 from shared.messaging.relay import ATTEMPTS_MAX, Relay, prune_outbox
+from shared.postgres import database as database_module
 from shared.postgres.address import PostgresAddress
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
 from shared.postgres.outbox import append_to_outbox
-from shared.postgres.scope import PLATFORM
+from shared.postgres.scope import PLATFORM, Scope
 from tests.postgres.fixtures import migrated
 from tests.postgres.server import PostgresServer
 
@@ -62,8 +64,6 @@ async def effects(database: Database, aggregate_id: UUID) -> list[int]:
 
 
 async def with_effects(address: PostgresAddress) -> None:
-    import asyncpg
-
     owner = await asyncpg.connect(**address.options())
     await owner.execute(
         "CREATE TABLE effects (id bigserial PRIMARY KEY, aggregate_id uuid, number int)"
@@ -201,6 +201,7 @@ CRASHING = """
 import asyncio, os, signal, sys
 sys.path.insert(0, {root!r})
 from shared.messaging.relay import Relay
+from shared.postgres import database as database_module
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import Database
 from tests.integration.shared.messaging.test_relay import ThingHappened, note
@@ -269,6 +270,32 @@ async def test_F43_PostgreSQL_killed_in_the_middle_loses_and_doubles_nothing(
 
     assert await effects(database, aggregate) == list(range(EVENTS))
     await database.close()
+
+
+async def test_F43_a_relay_outlives_a_statement_on_a_connection_that_has_just_died(
+    things: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg then raises its InternalClientError, which is none of PostgreSQL's errors."""
+    lost = iter([asyncpg.InternalClientError("another operation is in progress")])
+    enter = database_module.enter
+
+    async def enter_dead_once(connection: Connection, scope: Scope) -> None:
+        for error in lost:
+            raise error
+        await enter(connection, scope)
+
+    aggregate = uuid4()
+    await append(things, 1, to=aggregate)
+    monkeypatch.setattr(database_module, "enter", enter_dead_once)
+    stopping = asyncio.Event()
+    relay = asyncio.create_task(Relay(things, bus()).run(stopping))
+    async with asyncio.timeout(SECONDS_MAX):
+        while not (relay.done() or await effects(things, aggregate)):
+            await asyncio.sleep(0.02)
+    stopping.set()
+    await relay
+
+    assert await effects(things, aggregate) == [1]
 
 
 async def test_relayed_events_are_pruned_after_a_week_and_dead_ones_stay(
