@@ -10,7 +10,7 @@ from ingest.kafka_log.membership import Membership
 from ingest.kafka_log.offsets import Member, NoMember, Offsets
 from ingest.kafka_log.producer import PartitionProducer
 from ingest.kafka_log.reader import Reader
-from ingest.kafka_log.topics import TopicRules, ensure_topics, topic_id
+from ingest.kafka_log.topics import TopicRules, ensure_topics, partition_count, topic_id
 from ingest.log import (
     Backlog,
     Committed,
@@ -145,10 +145,7 @@ class KafkaLog:
 
     async def partitions(self, topic: str) -> int:
         """See the port."""
-        count = self._cluster.partitions(self._rules.prefix + topic)
-        if not count:
-            raise Unavailable(f"topic {topic} does not exist: it was deleted while in use")
-        return count
+        return await partition_count(self._cluster, self._rules.prefix + topic)
 
     async def join(self, group: str, topics: Sequence[str]) -> Membership:
         """See the port."""

@@ -12,6 +12,7 @@ from aiokafka.errors import (
     InvalidReplicationFactorError,
     KafkaError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 
@@ -193,6 +194,21 @@ async def _replicas(cluster: Cluster, topic: str) -> int:
         raise_for(code, topic)
         counts += [len(replicas) for _code, _number, _leader, _epoch, replicas, *_ in partitions]
     return min(counts, default=0)
+
+
+async def partition_count(cluster: Cluster, topic: str) -> int:
+    """How many partitions *topic* has. Raises Unavailable when it does not exist for seconds.
+
+    The metadata of a broker that has just come up may lack a topic for a moment.
+    """
+
+    async def count() -> int:
+        found = cluster.partitions(topic)
+        if not found:
+            raise_for(UnknownTopicOrPartitionError.errno, f"topic {topic} does not exist")
+        return found
+
+    return await cluster.patiently(count)
 
 
 async def topic_id(cluster: Cluster, topic: str) -> str:

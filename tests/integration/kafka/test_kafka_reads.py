@@ -150,6 +150,21 @@ async def test_topics_are_not_made_by_asking_for_them(own_broker: StartBroker) -
         assert {name: value for name, value, *_ in entries}["retention.bytes"] == "-1"
 
 
+async def test_F21_metadata_that_lacks_a_topic_for_a_moment_is_not_its_end(
+    kafka: Broker,
+) -> None:
+    rules = own_topics()
+    async with opened(kafka.bootstrap, rules) as log:
+        known = log._cluster._client.cluster
+        count = await log.partitions(TOPIC)
+        known._partitions.pop(rules.prefix + TOPIC)
+
+        assert await log.partitions(TOPIC) == count
+
+        with pytest.raises(Unavailable, match="no-such-topic does not exist"):
+            await log.partitions("no-such-topic")
+
+
 async def test_F30_what_retention_deletes_shows_in_the_bounds(own_broker: StartBroker) -> None:
     broker = own_broker(log_segment_bytes=1_048_576)
     rules = own_topics()
