@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from time import time
+from time import monotonic, time
 from typing import Final
 
 from ingest.log import Record, TelemetryLog
@@ -51,9 +51,11 @@ class Ranges:
         records = await self._read(offset, self._limits.bytes_max, IDLE_SECONDS)
         if not records:
             return []
-        age_end = min(records[0].timestamp_ms / 1000, time()) + self._limits.wait_ms / 1000
+        # The wall clock is asked once: it may jump while this waits.
+        age = max(0.0, time() - records[0].timestamp_ms / 1000)
+        age_end = monotonic() + self._limits.wait_ms / 1000 - age
         while not self._full(records):
-            left = age_end - time()
+            left = age_end - monotonic()
             bytes_left = self._limits.bytes_max - _bytes(records)
             more = await self._read(records[-1].offset + 1, bytes_left, 0.0)
             records += more

@@ -13,6 +13,9 @@ from ingest.embedded_log.store import Store
 STEP_RECORDS_MAX: Final = 64
 STEP_PAGES_FREED_MAX: Final = 2_048
 
+# No clock of ours gets there.
+LAST_MS: Final = 2**63 - 1
+
 # Free pages worth keeping for the next records, rather than giving them back to the disk.
 FREE_BYTES_KEPT: Final = 64 * 2**20
 
@@ -20,16 +23,19 @@ FREE_BYTES_KEPT: Final = 64 * 2**20
 def delete_step(store: Store, limits: Limits, *, bytes_wanted: int = 0) -> bool:
     """Deletes some records that retention lets go; True if there may be more to do.
 
-    Where *bytes_wanted* more would pass the size limit, age counts for less.
+    Where *bytes_wanted* more would pass the size limit, age counts for less, and what is from the
+    future (a clock was wrong) counts as old: it would hold the space until then.
 
     To be called inside the lock, outside a transaction.
     """
     now_ms = time.time_ns() // 1_000_000
     old_ms = now_ms - int(limits.retention_hours * 3_600_000)
+    future_ms = LAST_MS
     if store.bytes_used() + bytes_wanted > limits.retention_bytes:
         old_ms = max(old_ms, now_ms - int(limits.consumed_seconds_min * 1_000))
+        future_ms = now_ms
     for lane, end in _deletable(store, limits):
-        if _delete_older(store, lane, end, old_ms):
+        if _delete_older(store, lane, end, old_ms, future_ms):
             return True
     return _shrink_step(store)
 
@@ -50,15 +56,15 @@ def _deletable(store: Store, limits: Limits) -> list[tuple[LaneRow, int]]:
     return [(lane, end) for _, lane, end in sorted(found)]
 
 
-def _delete_older(store: Store, lane: LaneRow, end: int, old_ms: int) -> bool:
-    """Deletes the first records of a lane, as far as they are old."""
+def _delete_older(store: Store, lane: LaneRow, end: int, old_ms: int, future_ms: int) -> bool:
+    """Deletes the first records of a lane, as far as they are not between the two times."""
     first = record_id(lane.lane, 0)
     with store.transaction():
         candidates = store.database.execute(
             "SELECT id, time_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
             (first, record_id(lane.lane, end), STEP_RECORDS_MAX),
         ).fetchall()
-        old = list(takewhile(lambda record: record[1] < old_ms, candidates))
+        old = list(takewhile(lambda record: not old_ms <= record[1] <= future_ms, candidates))
         if not old:
             return False
         last = old[-1][0]

@@ -229,7 +229,8 @@ class LedgerWriter:
         ]
         if not records:
             return []
-        young = time() - records[0].timestamp_ms / 1000 < gather_seconds
+        # What is from the future was told under a clock that was wrong: it cannot be waited for.
+        young = 0 <= time() - records[0].timestamp_ms / 1000 < gather_seconds
         if young and len(records) < DOCUMENTS_PER_PLAN_MAX:
             return []
         first, last = records[0], records[-1]

@@ -188,6 +188,23 @@ async def test_consumed_records_of_the_last_minutes_stay_even_over_the_size_limi
         await log.close()
 
 
+async def test_F51_records_from_the_future_make_room_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(bytes_free_min=0, retention_bytes=3 * MIB, consumed_seconds_min=600)
+    log = await EmbeddedLog.open(tmp_path / "log.db", limits=limits)
+    try:
+        three_days_ns = 3 * 24 * 3_600 * 10**9
+        now_ns = time.time_ns
+        with monkeypatch.context() as ahead:
+            ahead.setattr(time, "time_ns", lambda: now_ns() + three_days_ns)
+            acknowledged = await append_until_refused(log, 100_000, 60)
+        await log.commit("writer", TOPIC, 0, len(acknowledged))
+        assert await log.append(TOPIC, 0, bytes(100_000), ()) == len(acknowledged)
+    finally:
+        await log.close()
+
+
 async def _first_is(log: EmbeddedLog, topic: str, offset: int) -> None:
     first, _ = await log.bounds(topic, 0)
     assert first == offset

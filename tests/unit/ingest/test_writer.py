@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Final
 
 import orjson
 import pytest
 
-from ingest import metrics
+from ingest import metrics, ranges
 from ingest.conservation import balance
 from ingest.dead_letters import DeadLetterLimits, dead_letter, dead_letters
 from ingest.partition_writer import WRITER_GROUP, PartitionWriter
@@ -458,6 +460,21 @@ async def test_a_record_waits_for_company_no_longer_than_the_limit_says() -> Non
     await rig.settle()
     assert rig.waits == []
     assert rig.inserts.values() == [b"old"]
+
+
+async def test_F51_a_clock_that_was_days_ahead_does_not_hold_a_plan_back_for_days(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig(BatchLimits(rows_max=1_000, bytes_max=1 << 20, wait_ms=20))
+    monkeypatch.setattr(rig, "sleep", asyncio.sleep)
+    rig.restarted()
+    future = time.time() + 3 * 24 * 3_600
+    rig.log.put(TOPIC, 0, b"a", block(), timestamp_ms=int(future * 1_000))
+    moments = chain([future], repeat(time.time()))
+    monkeypatch.setattr(ranges, "time", lambda: next(moments))
+    async with asyncio.timeout(10):
+        await rig.settle()
+    assert rig.inserts.values() == [b"a"]
 
 
 async def test_tenants_are_ensured_before_their_first_insert() -> None:
