@@ -54,7 +54,9 @@ async def measure(server: PostgresServer, jobs: int) -> None:
     async with asyncio.timeout(SECONDS_MAX):
         await Worker(address, [{"nothing": run}]).run(stopping)
     ran, cpu = time.perf_counter() - begun, time.process_time() - cpu
-    print(f"ran       {done / ran:8.0f} jobs/s, {cpu / done * 1e6:.0f} us of CPU each in the worker")
+    print(
+        f"ran       {done / ran:8.0f} jobs/s, {cpu / done * 1e6:.0f} us of CPU each in the worker"
+    )
     left = await database.pool.fetchval("SELECT count(*) FROM pgqueuer")
     print(f"left      {left:8d}")
     await database.close()
