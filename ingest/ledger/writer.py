@@ -9,6 +9,7 @@ teller; what was seen is rebuilt from the documents before the committed offset.
 import asyncio
 import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -94,11 +95,9 @@ class LedgerWriter:
         self._database = database
         self._positions: dict[Place, _Position] = {}
         self._check_at = 0.0
-        # Unix times: before `_settled` everything is in the table; before `_passed` it will be,
-        # with the documents that were pending at `_looked_at`.
-        self._settled = 0
-        self._passed = 0
-        self._looked_at = 0.0
+        # Before `_settled` everything is in the table; before `_passed` it will be, with the
+        # documents that were pending at `_looked_at`. Monotonic times: the wall clock may jump.
+        self._settled = self._passed = self._looked_at = -math.inf
 
     async def run(self) -> None:
         """Write until cancelled: that loses nothing, the plan is repeated."""
@@ -145,14 +144,14 @@ class LedgerWriter:
         """
         pending = [await self._log.backlog(LEDGER_GROUP, topic) for topic in LEDGER_TOPICS]
         age = max((one.age_seconds + CLOCK_SECONDS for one in pending if one.records), default=0.0)
-        if self._looked_at <= time() - age:
+        if self._looked_at <= monotonic() - age:
             self._settled = self._passed
-            now = time()
+            now = monotonic()
             topics = TOPIC_OF_SIGNAL.values()
             ages = [(await self._log.backlog(WRITER_GROUP, one)).age_seconds for one in topics]
-            self._passed = int(now - max(ages) - SETTLED_SECONDS)
-            self._looked_at = time()
-        return self._settled
+            self._passed = now - max(ages) - SETTLED_SECONDS
+            self._looked_at = monotonic()
+        return int(max(0.0, time() - (monotonic() - self._settled)))
 
     async def _joined(self) -> Assignment:
         while True:

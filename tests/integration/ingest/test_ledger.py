@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from control.cli.ledger import ledger as ledger_command
+from ingest.ledger import writer as ledger_writer
 from ingest.ledger.counts import At, GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import Backlog
@@ -25,6 +26,7 @@ from tests.fakes import Crash, MemoryLog
 from tests.integration.ingest.test_writer_clickhouse import migrated
 from tests.integration.shared.embedded_server import EmbeddedServer
 
+THREE_DAYS_SECONDS = 3 * 24 * 3_600
 PLACES = ((INGESTED_TOPIC, 0), (LEDGER_TOPIC, 0))
 
 
@@ -217,6 +219,33 @@ async def test_I12_rows_that_the_writer_has_just_caught_up_on_raise_no_alarm(
     await settle(ledger)
     found = [await ledger.missing() for _ in range(2)]
     assert found[-1]["logs"] == 3
+
+
+async def test_F51_a_clock_that_was_days_ahead_neither_raises_nor_silences_the_alarm(
+    clickhouse: ClickHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog()
+    counts = GatewayCounts(log)
+    counts.add(At(int(time()) // 60 - 10, "acme", "logs"), "acked", 3)
+    # Not yet over: what is missing there is in flight.
+    counts.add(At(int(time()) // 60, "acme", "logs"), "acked", 99)
+    await counts.flush()
+    ledger = ledger_of(log, clickhouse)
+    await settle(ledger)
+    with monkeypatch.context() as ahead:
+        ahead.setattr(ledger_writer, "time", lambda: time() + THREE_DAYS_SECONDS)
+        await ledger.missing()
+    assert (await ledger.missing())["logs"] == 3
+
+
+async def test_F51_a_document_from_the_future_is_not_waited_for(clickhouse: ClickHouse) -> None:
+    log = MemoryLog()
+    row = [int(time()) // 60, "acme", "logs", "acked", "", 5]
+    document = {"gateway": "g", "seq": 1, "counts": [row]}
+    future_ms = int((time() + THREE_DAYS_SECONDS) * 1_000)
+    log.put(LEDGER_TOPIC, 0, orjson.dumps(document), (), timestamp_ms=future_ms)
+    assert await ledger_of(log, clickhouse).step((LEDGER_TOPIC, 0))
+    assert await sums(clickhouse) == {("acme", "acked", ""): 5}
 
 
 async def test_items_of_a_tenant_that_is_not_named_raise_no_alarm(clickhouse: ClickHouse) -> None:
