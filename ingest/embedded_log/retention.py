@@ -1,6 +1,7 @@
 """Deletes what was read and is old, in small steps; never what somebody still has to read."""
 
 import time
+from collections.abc import Callable
 from itertools import takewhile
 from typing import Final
 
@@ -12,9 +13,6 @@ from ingest.embedded_log.store import Store
 # One step holds the lock for some milliseconds: a deletion reads its record's chain of pages.
 STEP_RECORDS_MAX: Final = 64
 STEP_PAGES_FREED_MAX: Final = 2_048
-
-# No clock of ours gets there.
-LAST_MS: Final = 2**63 - 1
 
 # Free pages worth keeping for the next records, rather than giving them back to the disk.
 FREE_BYTES_KEPT: Final = 64 * 2**20
@@ -30,12 +28,15 @@ def delete_step(store: Store, limits: Limits, *, bytes_wanted: int = 0) -> bool:
     """
     now_ms = time.time_ns() // 1_000_000
     old_ms = now_ms - int(limits.retention_hours * 3_600_000)
-    future_ms = LAST_MS
-    if store.bytes_used() + bytes_wanted > limits.retention_bytes:
+    pressed = store.bytes_used() + bytes_wanted > limits.retention_bytes
+    if pressed:
         old_ms = max(old_ms, now_ms - int(limits.consumed_seconds_min * 1_000))
-        future_ms = now_ms
+
+    def is_old(time_ms: int) -> bool:
+        return time_ms < old_ms or (pressed and time_ms > now_ms)
+
     for lane, end in _deletable(store, limits):
-        if _delete_older(store, lane, end, old_ms, future_ms):
+        if _delete_old(store, lane, end, is_old):
             return True
     return _shrink_step(store)
 
@@ -56,15 +57,15 @@ def _deletable(store: Store, limits: Limits) -> list[tuple[LaneRow, int]]:
     return [(lane, end) for _, lane, end in sorted(found)]
 
 
-def _delete_older(store: Store, lane: LaneRow, end: int, old_ms: int, future_ms: int) -> bool:
-    """Deletes the first records of a lane, as far as they are not between the two times."""
+def _delete_old(store: Store, lane: LaneRow, end: int, is_old: Callable[[int], bool]) -> bool:
+    """Deletes the first records of a lane, as far as they are old."""
     first = record_id(lane.lane, 0)
     with store.transaction():
         candidates = store.database.execute(
             "SELECT id, time_ms FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
             (first, record_id(lane.lane, end), STEP_RECORDS_MAX),
         ).fetchall()
-        old = list(takewhile(lambda record: not old_ms <= record[1] <= future_ms, candidates))
+        old = list(takewhile(lambda record: is_old(record[1]), candidates))
         if not old:
             return False
         last = old[-1][0]
