@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from shared.caller import SYSTEM, acting_as
-from shared.errors import Invalid, Unavailable
+from shared.errors import Invalid, TelemetryFlowError
 from shared.messaging.events import Envelope, EventBus
 from shared.messaging.metrics import DEAD, DELIVERED, DELIVERY_SECONDS, FAILED, RELAYED
 from shared.postgres.connection import CONNECTION_LOST, Connection
@@ -66,15 +66,18 @@ class Relay:
                 try:
                     moved = await self.carry()
                 except Exception as error:
-                    is_known = isinstance(error, Unavailable)
+                    # Whatever it is: without a relay events would stay in the outbox, unseen.
+                    is_known = isinstance(error, TelemetryFlowError)
                     logger.warning("the relay waits: %s", error, exc_info=not is_known)
                     moved = 0
                     await _wait(stopping, RECONNECT_SECONDS)
                 if not moved:
                     await self._sleep(stopping)
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            # Before Python 3.12 asyncio.wait_for can lose a cancellation.
+            while not listening.done():
+                listening.cancel()
+                await asyncio.wait([listening], timeout=POLL_SECONDS)
 
     async def carry(self) -> int:
         """One round: fan out what is new, deliver what is due; how much was moved."""
@@ -149,6 +152,7 @@ class Relay:
                 with acting_as(SYSTEM):
                     await subscriber(Envelope(event, row["position"], row["context"]), connection)
         except Exception as error:
+            # One subscriber's failure is its own.
             if connection.is_closed():
                 # The whole transaction is gone: everything is as before.
                 raise

@@ -8,8 +8,7 @@ from asyncpg.pool import PoolConnectionProxy
 Connection = PoolConnectionProxy
 
 CONNECTION_LOST: Final = (
-    OSError,
-    TimeoutError,
+    OSError,  # TimeoutError is one
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.CannotConnectNowError,

@@ -201,7 +201,6 @@ CRASHING = """
 import asyncio, os, signal, sys
 sys.path.insert(0, {root!r})
 from shared.messaging.relay import Relay
-from shared.postgres import database as database_module
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import Database
 from tests.integration.shared.messaging.test_relay import ThingHappened, note
