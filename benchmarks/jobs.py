@@ -33,9 +33,9 @@ async def measure(server: PostgresServer, jobs: int) -> None:
     address = await migrated(server)
     database = await Database.open(address, size_max=4, statement_seconds_max=30)
     begun = time.perf_counter()
-    for _ in range(jobs // JOBS_A_TRANSACTION):
+    for first in range(0, jobs, JOBS_A_TRANSACTION):
         async with database.begin(PLATFORM) as connection:
-            for number in range(JOBS_A_TRANSACTION):
+            for number in range(first, min(first + JOBS_A_TRANSACTION, jobs)):
                 await enqueue(connection, QUEUE, "nothing", {"number": number})
     ordered = time.perf_counter() - begun
     print(f"ordered   {jobs / ordered:8.0f} jobs/s, {JOBS_A_TRANSACTION} in a transaction")
