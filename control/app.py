@@ -31,6 +31,9 @@ from control.core.repository.core import CoreRepositories
 from shared.cache import api as cache_api
 from shared.cache.cache import Cache, cache_of
 from shared.caller import Caller
+from shared.cors import api as cors_api
+from shared.cors import commands as cors_commands
+from shared.cors import domain as cors_domain
 from shared.email.mailer import open_mailer
 from shared.http.call import Services
 from shared.messaging import api as events_api
@@ -60,11 +63,13 @@ ROUTES = (
     queue_api.routes,
     events_api.routes,
     cache_api.routes,
+    cors_api.routes,
     # new contexts go above this line: routes
 )
 EVENTS = (
     *core_events.EVENTS,
     *auth_events.EVENTS,
+    *cors_domain.EVENTS,
     # new contexts go above this line: events
 )
 
@@ -142,6 +147,7 @@ def _command_bus(database: Database, kit: Kit) -> CommandBus:
             sign_in.handlers(kit),
             accounts.handlers(kit),
             sessions.handlers(kit),
+            cors_commands.handlers(UnitOfWork(database, cors_commands.CorsConfigurations)),
             # new contexts go above this line: commands
         ]
     )

@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 
 from control.app import ROUTES, Control, open_control
-from shared.cors.middleware import cors_middleware
+from shared.cors.middleware import TenantRules, cors_middleware
 from shared.errors import Conflict, TelemetryFlowError
 from shared.http.application import build_application
 from shared.http.idempotency import prune
@@ -67,8 +67,9 @@ def _run(
 
 async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:
     settings = control.settings
+    cors = TenantRules(control.database)
     runner = web.AppRunner(
-        build_application(control.services, ROUTES, [cors_middleware(settings)]),
+        build_application(control.services, ROUTES, [cors_middleware(settings, cors)]),
         access_log=None,
         shutdown_timeout=DRAIN_SECONDS_MAX,
     )
@@ -82,7 +83,7 @@ async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Even
         ) from error
     await _serve_metrics(settings.api_metrics_port, "API_METRICS_PORT", stack, stopping)
     logger.info("the API serves on %s:%d", settings.api_listen_host, settings.port)
-    await stopping.wait()
+    await cors.follow(stopping)
 
 
 async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:

@@ -23,6 +23,8 @@ from shared.messaging.commands import ANYBODY, SIGNED_IN
 # A body that does not arrive in that time is given up, so that slow clients hold nothing.
 BODY_SECONDS_MAX: Final = 30
 USER_AGENT_CHARACTERS_MAX: Final = 512
+# Who calls, for what surrounds the endpoints; absent until that is known.
+CALLER: Final = web.RequestKey("caller", Caller)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def endpoint(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
             # Who guesses tokens is counted by address.
             gate.throttle.take(f"address {address}")
             raise
+        request[CALLER] = caller
         with acting_as(caller):
             if caller.user_id is not None:
                 allowance = gate.throttle.take(f"user {caller.user_id}")

@@ -15,7 +15,7 @@ from control.app import ROUTES, Control, open_control
 from control.auth.domain import Account
 from control.first_start import NewPerson, begin
 from shared.caller import NOBODY
-from shared.cors.middleware import cors_middleware
+from shared.cors.middleware import TenantRules, cors_middleware
 from shared.http.application import build_application
 from shared.messaging.events import utc_now
 from shared.messaging.relay import Relay
@@ -62,6 +62,7 @@ class Running:
     client: Client
     admin: NewPerson
     folder: Path
+    cors: TenantRules
 
     async def work(self) -> None:
         """Carry all events and run all jobs that are there."""
@@ -155,11 +156,12 @@ async def running(settings: Settings, folder: Path) -> AsyncIterator[Running]:
     """The API until the block ends."""
     async with open_control(settings) as control:
         (admin,) = await begin(control, demo=False)
+        cors = TenantRules(control.database)
         application = build_application(
-            control.services, ROUTES, [cors_middleware(control.settings)]
+            control.services, ROUTES, [cors_middleware(control.settings, cors)]
         )
         async with serving(application) as url, Client(url) as client:
-            yield Running(control, client, admin, folder)
+            yield Running(control, client, admin, folder, cors)
 
 
 @pytest.fixture
