@@ -1,7 +1,6 @@
 """The two processes of the control plane: the API, and the worker behind it."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,24 +11,20 @@ import uvloop
 from aiohttp import web
 
 from control.app import ROUTES, Control, open_control
+from control.housekeeping import keep_house
 from shared.cors.middleware import TenantRules, cors_middleware
-from shared.errors import Conflict, TelemetryFlowError
+from shared.errors import Conflict
 from shared.http.application import build_application
-from shared.http.idempotency import prune
-from shared.messaging.events import utc_now
 from shared.messaging.nats import realtime_publisher
-from shared.messaging.relay import Relay, prune_outbox
+from shared.messaging.relay import Relay
 from shared.metrics_server import MetricsServer
 from shared.otel.set_up import set_up_telemetry
-from shared.postgres.connection import Connection
 from shared.postgres.database import address_of
-from shared.postgres.scope import PLATFORM
 from shared.queue.worker import Worker
 from shared.settings import Settings
 
 # Requests that run when the process is told to stop have so long to finish.
 DRAIN_SECONDS_MAX: Final = 20.0
-HOUSEKEEPING_SECONDS: Final = 300.0
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +91,7 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Relay(control.database, control.events, publish).run(stopping))
         tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
-        tasks.create_task(_keep_house(control, stopping))
+        tasks.create_task(keep_house(control, stopping))
 
 
 async def _serve_metrics(
@@ -109,31 +104,3 @@ async def _serve_metrics(
     )
     await server.start()
     stack.push_async_callback(server.close)
-
-
-async def _keep_house(control: Control, stopping: asyncio.Event) -> None:
-    """What every worker may do at any time: each step is safe to repeat."""
-    while not stopping.is_set():
-        try:
-            await control.kit.tokens.rotate(now=utc_now())
-            for clean in (prune, prune_outbox, prune_sign_ins):
-                async with control.database.begin(PLATFORM) as connection:
-                    await clean(connection)
-        except TelemetryFlowError as error:
-            logger.warning("housekeeping waits: %s", error)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)
-
-
-async def prune_sign_ins(connection: Connection) -> int:
-    """Delete what no sign-in needs any more; how many rows."""
-    deleted = 0
-    for statement in (
-        "DELETE FROM sessions WHERE expires_at < now() - interval '30 days'",
-        "DELETE FROM sign_in_failures WHERE last_at < now() - interval '1 day'",
-        "DELETE FROM mail_tokens WHERE expires_at < now()",
-        "DELETE FROM used_tokens WHERE expires_at < now() - interval '1 hour'",
-        "DELETE FROM trusted_devices WHERE expires_at < now()",
-    ):
-        deleted += int((await connection.execute(statement)).split()[-1])
-    return deleted

@@ -77,10 +77,13 @@ def init(settings: Settings, options: Namespace) -> int:
 
 async def _init(settings: Settings, *, demo: bool) -> int:
     from control.app import open_control  # noqa: PLC0415 - as above
+    from control.demo import make_demo  # noqa: PLC0415 - as above
     from control.first_start import begin  # noqa: PLC0415 - as above
 
     async with open_control(settings) as control:
-        people = await begin(control, demo=demo)
+        people = await begin(control)
+        if demo:
+            people += await make_demo(control)
     for person in people:
         print(f"  {person.role:<20}  {person.email:<44}  {person.password}")
     return 0

@@ -268,6 +268,11 @@ class SecurityEventDetected(Event):
     detail: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class DemoReset(Event):
+    """The demo organization was purged, and begins anew under another id."""
+
+
 EVENTS: tuple[type[Event], ...] = (
     RegionCreated,
     RegionUpdated,
@@ -306,4 +311,5 @@ EVENTS: tuple[type[Event], ...] = (
     GroupUpdated,
     GroupDeleted,
     SecurityEventDetected,
+    DemoReset,
 )

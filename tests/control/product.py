@@ -155,7 +155,7 @@ class Running:
 async def running(settings: Settings, folder: Path) -> AsyncIterator[Running]:
     """The API until the block ends."""
     async with open_control(settings) as control:
-        (admin,) = await begin(control, demo=False)
+        (admin,) = await begin(control)
         cors = TenantRules(control.database)
         application = build_application(
             control.services, ROUTES, [cors_middleware(control.settings, cors)]

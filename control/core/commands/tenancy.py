@@ -294,7 +294,7 @@ async def restore_place(command: Edit, by: Caller, work: Work, kind: str) -> Non
 
 
 async def purge_place(command: Edit, by: Caller, work: Work, kind: str) -> None:
-    """Let a place go for good; the tenants in it tell others to delete what they keep."""
+    """Let a place go for good; its tenants and people tell others to delete what they keep."""
     async with work.begin(by.scope) as core:
         places = getattr(core, kind)
         place = await places.get(command.id, deleted=True)
@@ -303,6 +303,8 @@ async def purge_place(command: Edit, by: Caller, work: Work, kind: str) -> None:
             tenant.delete(now=utc_now())
             tenant.purge()
             await core.tenants.remove(tenant)
+        if kind == "organizations":
+            await core.users.purge_all(place.id)
         if kind != "tenants":
             await places.remove(place)
 

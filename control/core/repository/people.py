@@ -6,6 +6,7 @@ from uuid import UUID
 
 from control.core.domain.people import Assignment, Invitation, User
 from control.core.domain.permissions import PERMISSIONS
+from control.core.events import UserPurged
 from control.core.repository.tenancy import Rows, found
 from shared.errors import NotFound
 
@@ -129,6 +130,17 @@ class Users(Rows):
         """Delete the row, and all that hangs on it."""
         await self._connection.execute("DELETE FROM users WHERE id = $1", user.id)
         self._events += user.release_events()
+
+    async def purge_all(self, organization_id: UUID) -> list[UUID]:
+        """Delete everybody of an organization that goes, and tell the others to forget them."""
+        rows = await self._connection.fetch(
+            "DELETE FROM users WHERE organization_id = $1 RETURNING id", organization_id
+        )
+        ids = [row["id"] for row in rows]
+        self._events += [
+            UserPurged(aggregate_id=one, organization_id=organization_id) for one in ids
+        ]
+        return ids
 
     async def touch_login(self, user_id: UUID, at: datetime) -> None:
         """Note when they signed in; not an edit, so the version stays."""

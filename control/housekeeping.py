@@ -1,0 +1,90 @@
+"""What time alone brings about: keys rotate, what nobody needs goes, the demo begins anew.
+
+Every worker does all of it; each step is safe to repeat, and safe beside another worker's.
+"""
+
+import asyncio
+import contextlib
+import logging
+from datetime import datetime, timedelta
+from typing import Final
+
+from control.app import Control
+from control.core.commands.people import PurgeUser
+from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
+from control.demo import reset_demo
+from shared.caller import SYSTEM
+from shared.errors import Conflict, NotFound, TelemetryFlowError
+from shared.http.idempotency import prune
+from shared.messaging.events import utc_now
+from shared.messaging.relay import prune_outbox
+from shared.postgres.connection import Connection
+from shared.postgres.scope import PLATFORM
+
+HOUSEKEEPING_SECONDS: Final = 300.0
+# What was deleted can be restored for so long.
+SET_ASIDE: Final = timedelta(days=90)
+PURGES_AT_ONCE_MAX: Final = 100
+# The largest first: what is within goes with it.
+_PURGES: Final = {
+    "organizations": PurgeOrganization,
+    "workspaces": PurgeWorkspace,
+    "tenants": PurgeTenant,
+    "users": PurgeUser,
+}
+
+logger = logging.getLogger(__name__)
+
+
+async def keep_house(control: Control, stopping: asyncio.Event) -> None:
+    """All steps, again and again until *stopping*."""
+    while not stopping.is_set():
+        try:
+            await _all_steps(control, now=utc_now())
+        except TelemetryFlowError as error:
+            logger.warning("housekeeping waits: %s", error)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)
+
+
+async def _all_steps(control: Control, *, now: datetime) -> None:
+    await control.kit.tokens.rotate(now=now)
+    for clean in (prune, prune_outbox, prune_sign_ins):
+        async with control.database.begin(PLATFORM) as connection:
+            await clean(connection)
+    if purged := await purge_deleted(control, now=now):
+        logger.info("%d that were deleted %d days ago are gone", purged, SET_ASIDE.days)
+    if await reset_demo(control, now=now):
+        logger.info("the demo organization begins anew")
+
+
+async def prune_sign_ins(connection: Connection) -> int:
+    """Delete what no sign-in needs any more; how many rows."""
+    deleted = 0
+    for statement in (
+        "DELETE FROM sessions WHERE expires_at < now() - interval '30 days'",
+        "DELETE FROM sign_in_failures WHERE last_at < now() - interval '1 day'",
+        "DELETE FROM mail_tokens WHERE expires_at < now()",
+        "DELETE FROM used_tokens WHERE expires_at < now() - interval '1 hour'",
+        "DELETE FROM trusted_devices WHERE expires_at < now()",
+    ):
+        deleted += int((await connection.execute(statement)).split()[-1])
+    return deleted
+
+
+async def purge_deleted(control: Control, *, now: datetime) -> int:
+    """Let go for good what has been set aside long enough; how many places and people."""
+    purged = 0
+    for table, command in _PURGES.items():
+        async with control.database.read(PLATFORM) as connection:
+            rows = await connection.fetch(
+                f"SELECT id FROM {table} WHERE deleted_at < $1 ORDER BY deleted_at LIMIT $2",  # noqa: S608 - names of our own
+                now - SET_ASIDE,
+                PURGES_AT_ONCE_MAX,
+            )
+        for row in rows:
+            # Somebody else was first, or took it back.
+            with contextlib.suppress(NotFound, Conflict):
+                await control.services.commands.execute(command(id=row["id"]), SYSTEM)
+                purged += 1
+    return purged
