@@ -25,6 +25,7 @@ import asyncpg
 import orjson
 from rich.console import Console
 
+from shared.directory import PLATFORM_KEY_ID, pepper_of, platform_secret
 from shared.errors import Conflict, Unavailable
 from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
@@ -252,7 +253,8 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """End the children in order, so that what was taken is stored: gateway first."""
-        order = ("ingest", "api", "worker", "writer", "postgres", "clickhouse")
+        # What these two tell about themselves at their end still finds the gateway.
+        order = ("api", "worker", "ingest", "writer", "postgres", "clickhouse")
         deadline = monotonic() + DRAIN_SECONDS_MAX
         for child in sorted(self._children, key=lambda child: order.index(child.name)):
             process = child.process
@@ -315,8 +317,19 @@ def command(*arguments: str) -> list[str]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """So that children have the same data folder whatever their working folder is."""
-    return {"TELEMETRYFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    """The same data folder whatever the working folder is, and telemetry into the product itself.
+
+    Who names another endpoint for it, or switches it on or off, is heeded.
+    """
+    environment = {"TELEMETRYFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    is_elsewhere = settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_headers
+    # With TLS, the gateway's certificate is for another name than this machine's own.
+    if settings.otel_enabled == "auto" and (is_elsewhere or not settings.ingest_tls_cert_file):
+        environment["OTEL_ENABLED"] = "true"
+    if not is_elsewhere:
+        key = f"{PLATFORM_KEY_ID}:{platform_secret(pepper_of(settings))}"
+        environment["OTEL_EXPORTER_OTLP_HEADERS"] = f"x-api-key={key}"
+    return environment
 
 
 def _check_port(name: str, host: str, port: int) -> None:

@@ -39,10 +39,11 @@ from ingest.writer import new_writer
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
-from shared.directory import ensure_default_tenant, load_or_create_pepper
+from shared.directory import ensure_default_tenant, pepper_of
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.logger.set_up import set_up_logging
 from shared.metrics_server import MetricsServer
+from shared.otel.set_up import set_up_telemetry
 from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).
@@ -52,16 +53,8 @@ ROLL_UP_SECONDS: Final = 60.0
 LOG_RETRY_SECONDS_MAX: Final = 5.0
 LOG_FILE: Final = "log/log.db"
 DIRECTORY_FILE: Final = "directory.json"
-PEPPER_FILE: Final = "secrets/api-key-pepper"
 
 logger = logging.getLogger(__name__)
-
-
-def pepper_of(settings: Settings) -> bytes:
-    """The secret that API keys are hashed with."""
-    if settings.api_key_pepper:
-        return settings.api_key_pepper.encode()
-    return load_or_create_pepper(settings.data_dir / PEPPER_FILE)
 
 
 async def open_log(settings: Settings) -> TelemetryLog:
@@ -120,6 +113,7 @@ async def open_embedded_log(settings: Settings) -> EmbeddedLog:
 
 
 async def _gateway(settings: Settings, worker: int) -> None:
+    end_telemetry = set_up_telemetry(settings, "ingest")
     async with AsyncExitStack() as stack:
         log = await _log_when_there(settings)
         stack.push_async_callback(log.close)
@@ -161,6 +155,8 @@ async def _gateway(settings: Settings, worker: int) -> None:
         await metrics_server.start()
         stack.push_async_callback(metrics_server.close)
         await _until_told_to_stop()
+        # While it still serves: its own telemetry goes through itself.
+        await asyncio.to_thread(end_telemetry)
         deadline = monotonic() + DRAIN_SECONDS
         for receiver in receivers:
             receiver.stop_accepting()
@@ -170,6 +166,7 @@ async def _gateway(settings: Settings, worker: int) -> None:
 
 
 async def _writer(settings: Settings) -> None:
+    end_telemetry = set_up_telemetry(settings, "writer")
     async with AsyncExitStack() as stack:
         log = await _log_when_there(settings)
         stack.push_async_callback(log.close)
@@ -201,6 +198,7 @@ async def _writer(settings: Settings) -> None:
         writer.stop()
         stopping.cancel()
         await writing
+        await asyncio.to_thread(end_telemetry)
 
 
 def _say_if_failed(task: asyncio.Task[None]) -> None:

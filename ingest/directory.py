@@ -17,7 +17,14 @@ from typing import Final
 from ingest import metrics
 from ingest.credentials import Credentials
 from ingest.signals import Signal
-from shared.directory import DEFAULT_TENANT, Snapshot, hash_secret, load_snapshot, utc_now
+from shared.directory import (
+    DEFAULT_TENANT,
+    Snapshot,
+    hash_secret,
+    load_snapshot,
+    utc_now,
+    with_platform,
+)
 from shared.errors import Forbidden, Invalid, Unauthenticated
 
 POLL_SECONDS: Final = 0.5
@@ -50,13 +57,13 @@ class Directory:
         self._pepper = pepper
         self._keyless_tenant = keyless_tenant
         self._clock = clock
-        self._snapshot = Snapshot()
+        self._snapshot = with_platform(Snapshot(), pepper)
         # A comparison against it costs as much as one against a real hash: no oracle for key ids.
         self._no_hash = bytes(32)
 
     def replace(self, snapshot: Snapshot) -> None:
         """Put *snapshot* in force."""
-        self._snapshot = snapshot
+        self._snapshot = with_platform(snapshot, self._pepper)
         metrics.DIRECTORY_REVISION.set(snapshot.revision)
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:

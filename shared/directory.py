@@ -21,10 +21,16 @@ from typing import Any, Final
 import orjson
 
 from shared.errors import Conflict, Invalid, NotFound
+from shared.settings import Settings
 
 # Each class is a partition of every table and day, so there are few (ClickHouse keeps parts apart).
 RETENTION_CLASSES_DAYS: Final = (3, 7, 14, 30, 90, 395)
 DEFAULT_TENANT: Final = "default"
+# What the product sends about itself, with a key that every installation has.
+PLATFORM_TENANT: Final = "platform"
+PLATFORM_KEY_ID: Final = f"tfk_{0:032x}"
+PLATFORM_RETENTION_DAYS: Final = 7
+PEPPER_FILE: Final = "secrets/api-key-pepper"
 SIGNALS: Final = ("traces", "metrics", "logs")
 KEYS_MAX: Final = 200_000
 NAME_CHARACTERS_MAX: Final = 100
@@ -100,6 +106,30 @@ def new_tenant(tenant_id: str, retention_days: Mapping[str, int]) -> Tenant:
 def hash_secret(pepper: bytes, secret: str) -> bytes:
     """HMAC-SHA-256 of a key's secret."""
     return hmac.digest(pepper, secret.encode(), hashlib.sha256)
+
+
+def platform_secret(pepper: bytes) -> str:
+    """The secret of the product's own key: whoever holds the pepper can make it."""
+    return f"tfs_{hmac.digest(pepper, b'telemetry of the product itself', hashlib.sha256).hex()}"
+
+
+def with_platform(snapshot: Snapshot, pepper: bytes) -> Snapshot:
+    """The same revision, with the product's own tenant and key."""
+    tenant = new_tenant(PLATFORM_TENANT, dict.fromkeys(SIGNALS, PLATFORM_RETENTION_DAYS))
+    key = ApiKey(
+        id=PLATFORM_KEY_ID,
+        tenant_id=PLATFORM_TENANT,
+        name="the product itself",
+        secret_hash=hash_secret(pepper, platform_secret(pepper)),
+        signals=SIGNALS,
+        created_at=datetime.min.replace(tzinfo=UTC),
+        expires_at=datetime.max.replace(tzinfo=UTC),
+    )
+    return replace(
+        snapshot,
+        tenants={PLATFORM_TENANT: tenant, **snapshot.tenants},
+        keys={**snapshot.keys, PLATFORM_KEY_ID: key},
+    )
 
 
 def create_key(
@@ -196,6 +226,13 @@ def ensure_default_tenant(path: Path, retention_days: Mapping[str, int]) -> Snap
         snapshot = snapshot.with_tenant(new_tenant(DEFAULT_TENANT, retention_days))
         save_snapshot(path, snapshot)
     return snapshot
+
+
+def pepper_of(settings: Settings) -> bytes:
+    """The secret that API keys are hashed with: API_KEY_PEPPER, or a file of the data folder."""
+    if settings.api_key_pepper:
+        return settings.api_key_pepper.encode()
+    return load_or_create_pepper(settings.data_dir / PEPPER_FILE)
 
 
 def load_or_create_pepper(path: Path) -> bytes:

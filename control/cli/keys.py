@@ -9,13 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ingest.app import DIRECTORY_FILE, pepper_of
+from ingest.app import DIRECTORY_FILE
 from shared.directory import (
     ApiKey,
     Snapshot,
     create_key,
     ensure_default_tenant,
     new_tenant,
+    pepper_of,
     revoke_key,
     save_snapshot,
     utc_now,

@@ -25,7 +25,10 @@ def set_up_logging(settings: Settings, process: str) -> None:
     folder = settings.data_dir / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     file = RotatingFileHandler(
-        folder / f"{process}.jsonl", maxBytes=FILE_BYTES_MAX, backupCount=FILES_MAX - 1
+        folder / f"{process}.jsonl",
+        maxBytes=FILE_BYTES_MAX,
+        backupCount=FILES_MAX - 1,
+        encoding="utf-8",
     )
     file.setFormatter(JsonFormatter(process))
     screen = logging.StreamHandler(sys.stderr)

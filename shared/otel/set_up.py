@@ -1,14 +1,20 @@
-"""The product observes itself: traces and metrics leave by OTLP, by default into the product."""
+"""The product observes itself: traces, metrics and logs leave by OTLP, by default into the product.
+
+Of the data plane there are no spans: a request about requests would never end, and a span for each
+would cost more than the request.
+"""
 
 import logging
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Final
 
 from opentelemetry import metrics, trace
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -17,12 +23,18 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.util.re import parse_env_headers
 
+from shared.endings import end_within
 from shared.errors import Invalid
+from shared.logger.formatters import ContextFilter
+from shared.logger.otlp import OtlpLogHandler
+from shared.otel.prometheus import WithPrometheus
 from shared.settings import Settings
 
 METRICS_SECONDS: Final = 60.0
 EXPORT_SECONDS_MAX: Final = 5
 SPANS_WAITING_MAX: Final = 4_096
+# What the end of the process waits for the last of all three; a target that serves takes 0.1 s.
+END_SECONDS_MAX: Final = 2.0
 
 
 def set_up_telemetry(settings: Settings, process: str) -> Callable[[], None]:
@@ -43,7 +55,7 @@ def set_up_telemetry(settings: Settings, process: str) -> Callable[[], None]:
             "deployment.environment.name": settings.telemetryflow_env,
         }
     )
-    endpoint = settings.otel_exporter_otlp_endpoint or (
+    endpoint = settings.otel_exporter_otlp_endpoint.rstrip("/") or (
         f"http://127.0.0.1:{settings.ingest_http_port}"
     )
     headers = parse_env_headers(settings.otel_exporter_otlp_headers)
@@ -52,23 +64,38 @@ def set_up_telemetry(settings: Settings, process: str) -> Callable[[], None]:
         resource=resource,
         shutdown_on_exit=False,
     )
-    spans = OTLPSpanExporter(
-        f"{endpoint.rstrip('/')}/v1/traces", headers=headers, timeout=EXPORT_SECONDS_MAX
-    )
+    spans = OTLPSpanExporter(f"{endpoint}/v1/traces", headers=headers, timeout=EXPORT_SECONDS_MAX)
     tracers.add_span_processor(BatchSpanProcessor(spans, max_queue_size=SPANS_WAITING_MAX))
     points = OTLPMetricExporter(
-        f"{endpoint.rstrip('/')}/v1/metrics", headers=headers, timeout=EXPORT_SECONDS_MAX
+        f"{endpoint}/v1/metrics", headers=headers, timeout=EXPORT_SECONDS_MAX
     )
-    reader = PeriodicExportingMetricReader(points, export_interval_millis=METRICS_SECONDS * 1_000)
+    reader = PeriodicExportingMetricReader(
+        WithPrometheus(points, resource), export_interval_millis=METRICS_SECONDS * 1_000
+    )
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
     trace.set_tracer_provider(tracers)
     metrics.set_meter_provider(meters)
+    _measure_uptime()
+    lines = OtlpLogHandler(f"{endpoint}/v1/logs", headers, resource)
+    lines.addFilter(ContextFilter())
+    logging.getLogger().addHandler(lines)
 
     def end() -> None:
-        tracers.shutdown()
-        meters.shutdown(timeout_millis=EXPORT_SECONDS_MAX * 1_000)
+        logging.getLogger().removeHandler(lines)
+        end_within(END_SECONDS_MAX, [tracers.shutdown, meters.shutdown, lines.end])
 
     return end
+
+
+def _measure_uptime() -> None:
+    begun = time.monotonic()
+
+    def uptime(_options: CallbackOptions) -> Iterator[Observation]:
+        yield Observation(time.monotonic() - begun)
+
+    metrics.get_meter("telemetryflow.process").create_observable_gauge(
+        "process.uptime", [uptime], unit="s", description="Time since the process began"
+    )
 
 
 def _ratio(text: str) -> float:

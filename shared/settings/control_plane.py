@@ -120,7 +120,11 @@ class ControlPlaneSettings:
     log_fluentbit_host: str = setting("", "Fluent Bit that logs go to (forward protocol)")
     log_fluentbit_port: int = tcp_port(24224, "its port")
 
-    otel_enabled: str = switch("false", "whether the API and the worker observe themselves by OTLP")
+    otel_enabled: str = setting(
+        "auto",
+        "whether all processes send their own telemetry by OTLP; auto: those of `telemetryflow up`",
+        choices=("auto", "true", "false"),
+    )
     otel_exporter_otlp_endpoint: str = setting(
         "", "where its own telemetry goes, OTLP/HTTP; empty: into itself"
     )

@@ -211,6 +211,38 @@ def test_a_crashed_process_is_started_again(up: Up) -> None:
     )
 
 
+def test_the_product_shows_what_it_does_itself_to_the_tenant_platform_alone(up: Up) -> None:
+    up.start()
+    port = up.ports["PORT"]
+    for _ in range(3):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=10) as answer:
+            assert answer.status == 200
+    # Its end sends what waits: no need to wait for the next minute.
+    up.stop()
+    up.start()
+    url = f"http://127.0.0.1:{up.ports['CLICKHOUSE_PORT']}/"
+
+    def answer_of(query: str) -> list[list[str]]:
+        with urllib.request.urlopen(url, f"{query} FORMAT TSV".encode(), timeout=10) as answer:
+            return [line.split("\t") for line in answer.read().decode().splitlines()]
+
+    services = answer_of(
+        "SELECT DISTINCT TenantId, ServiceName FROM telemetry.otel_metrics_gauge "
+        "WHERE MetricName = 'process.uptime' ORDER BY 2"
+    )
+    assert services == [
+        ["platform", f"telemetryflow-backend-{name}"] for name in ("api", "ingest", "worker")
+    ]
+    lines = answer_of(
+        "SELECT TenantId, count() FROM telemetry.otel_logs WHERE ServiceName LIKE '%-api' "
+        "AND Body LIKE 'GET /openapi.json%' GROUP BY 1"
+    )
+    assert lines == [["platform", "3"]]
+    tenants = "SELECT DISTINCT TenantId FROM telemetry.otel_{} WHERE ServiceName LIKE 'telem%'"
+    for table in ("logs", "traces", "metrics_sum", "metrics_histogram"):
+        assert answer_of(tenants.format(table)) in ([], [["platform"]]), table
+
+
 def test_two_gateway_workers_share_the_ports_and_a_killed_one_comes_back(up: Up) -> None:
     up.ports["INGEST_WORKERS"] = "2"
     up.start()

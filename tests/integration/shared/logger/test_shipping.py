@@ -18,20 +18,22 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 ROOT = Path(__file__).parents[4]
 PROGRAM = """
-import logging
+import logging, sys
 from shared.logger.set_up import set_up_logging
 from shared.settings import Settings
 
 set_up_logging(Settings.from_env(), "api")
-logging.getLogger("product").info("hello with password=secret1")
+for number in range(int(sys.argv[1])):
+    logging.getLogger("product").info("hello with password=secret1")
 """
 
 
 class Target(ThreadingHTTPServer):
-    """Keeps what is sent, by path."""
+    """Keeps what is sent, by path, and all headers."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
+        self.headers: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -45,8 +47,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies[self.path] = body
-        answer = b'{"result": "created"}'
+        self.server.bodies[self.path] = self.server.bodies.get(self.path, b"") + (
+            gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
+        )
+        self.server.headers.append(str(self.headers))
+        answer = b'{"errors": false, "items": []}'
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
@@ -68,11 +73,11 @@ def target() -> Iterator[Target]:
     server.server_close()
 
 
-def run(folder: Path, **settings: str) -> float:
-    """The seconds that a process took which logs one line."""
+def run(folder: Path, *, lines: int = 1, **settings: str) -> float:
+    """The seconds that a process took which logs the same line several times."""
     begun = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, str(lines)],
         cwd=ROOT,
         env={**os.environ, "TELEMETRYFLOW_DATA_DIR": str(folder), **settings},
         capture_output=True,
@@ -86,7 +91,12 @@ def run(folder: Path, **settings: str) -> float:
 
 
 def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
-    run(tmp_path, LOG_LOKI_URL=f"{target.url}/otlp")
+    run(
+        tmp_path,
+        LOG_LOKI_URL=f"{target.url}/otlp",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20another-receivers-key",
+        OTEL_EXPORTER_OTLP_LOGS_HEADERS="x-api-key=another-receivers-key",
+    )
 
     request = ExportLogsServiceRequest.FromString(target.bodies["/otlp/v1/logs"])
     bodies = [
@@ -96,14 +106,21 @@ def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
         for one in scope.log_records
     ]
     assert "hello with password=********" in bodies
+    assert "another-receivers-key" not in "".join(target.headers)
 
 
-def test_OpenSearch_gets_documents_in_an_index_a_day(target: Target, tmp_path: Path) -> None:
-    run(tmp_path, LOG_OPENSEARCH_URL=target.url)
+def test_OpenSearch_gets_documents_in_an_index_a_day_many_in_a_request(
+    target: Target, tmp_path: Path
+) -> None:
+    run(tmp_path, lines=1_200, LOG_OPENSEARCH_URL=target.url)
 
     ((path, body),) = target.bodies.items()
-    assert path.startswith(f"/telemetryflow-logs-{time.gmtime().tm_year}.")
-    assert json.loads(gzip.decompress(body))["message"] == "hello with password=********"
+    lines = [json.loads(line) for line in body.splitlines()]
+    assert path == "/_bulk"
+    assert len(target.headers) <= 10
+    assert [line["message"] for line in lines[1::2]] == ["hello with password=********"] * 1_200
+    assert {tuple(line) for line in lines[::2]} == {("index",)}
+    assert lines[0]["index"]["_index"].startswith(f"telemetryflow-logs-{time.gmtime().tm_year}.")
 
 
 def test_Fluent_Bit_gets_records_of_the_forward_protocol(tmp_path: Path) -> None:
@@ -137,4 +154,20 @@ def test_targets_that_are_away_hurt_nobody(tmp_path: Path) -> None:
         LOG_FLUENTBIT_PORT="9",
     )
 
+    assert seconds < 30
+
+
+def test_targets_that_take_and_never_answer_do_not_keep_the_process(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        seconds = run(
+            tmp_path,
+            lines=5_000,
+            LOG_LOKI_URL=f"http://127.0.0.1:{port}/otlp",
+            LOG_OPENSEARCH_URL=f"http://127.0.0.1:{port}",
+            LOG_FLUENTBIT_HOST="127.0.0.1",
+            LOG_FLUENTBIT_PORT=port,
+        )
+
+    # One by one they would take minutes: the bound is far from both.
     assert seconds < 30

@@ -8,17 +8,25 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+USER = "11111111-1111-4111-8111-111111111111"
+TENANT = "22222222-2222-4222-8222-222222222222"
 ROOT = Path(__file__).parents[4]
 PROGRAM = """
-import asyncio, json
+import asyncio, logging, sys
+from uuid import UUID
 from aiohttp import ClientSession, web
+from prometheus_client import Counter, Gauge, Histogram
+from shared.caller import Caller
+from shared.http.endpoint import CALLER
 from shared.otel.http_middleware import observe
 from shared.otel.set_up import set_up_telemetry
 from shared.settings import Settings
@@ -26,6 +34,7 @@ from shared.settings import Settings
 async def main():
     app = web.Application(middlewares=[observe])
     async def hello(request):
+        request[CALLER] = Caller(user_id=UUID(sys.argv[1]), tenant_id=UUID(sys.argv[2]))
         return web.Response(text="hello")
     app.router.add_get("/things/{id}", hello)
     runner = web.AppRunner(app)
@@ -39,6 +48,12 @@ async def main():
             assert answer.status == 200
     await runner.cleanup()
 
+logging.basicConfig(level=logging.INFO)
+Counter("things_done", "Things", ["kind"]).labels("a").inc(3)
+Gauge("things_open", "Things").set(5)
+seconds = Histogram("things_seconds", "Things", buckets=(0.1, 1.0))
+for value in (0.05, 0.5, 0.5, 6.0):
+    seconds.observe(value)
 end = set_up_telemetry(Settings.from_env(), "api")
 asyncio.run(main())
 end()
@@ -50,6 +65,7 @@ class Receiver(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.bodies: dict[str, list[bytes]] = {}
+        self.headers: list[Any] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
 
@@ -59,6 +75,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.bodies.setdefault(self.path, []).append(body)
+        self.server.headers.append(self.headers)
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -80,7 +97,7 @@ def receiver() -> Iterator[Receiver]:
 
 def run(**settings: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, USER, TENANT],
         cwd=ROOT,
         env={**os.environ, "OTEL_TRACES_SAMPLER_ARG": "1", **settings},
         capture_output=True,
@@ -108,9 +125,50 @@ def test_a_request_is_a_server_span_below_its_callers(receiver: Receiver) -> Non
     assert span.parent_span_id.hex() == "b7ad6b7169203331"
     assert attributes["http.response.status_code"].int_value == 200
     assert attributes["url.path"].string_value == "/things/7"
-    metrics = ExportMetricsServiceRequest.FromString(receiver.bodies["/v1/metrics"][0])
-    found = [one.name for one in metrics.resource_metrics[0].scope_metrics[0].metrics]
-    assert found == ["http.server.request.duration"]
+    assert attributes["user.id"].string_value == USER
+    assert attributes["telemetryflow.tenant.id"].string_value == TENANT
+
+
+def test_metrics_are_those_of_the_conventions_and_those_of_prometheus(receiver: Receiver) -> None:
+    run(
+        OTEL_ENABLED="true",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_address[1]}",
+    )
+
+    request = ExportMetricsServiceRequest.FromString(receiver.bodies["/v1/metrics"][0])
+    (resource_metrics,) = request.resource_metrics
+    found = {one.name: one for scope in resource_metrics.scope_metrics for one in scope.metrics}
+    duration = found["http.server.request.duration"].histogram.data_points[0]
+    assert list(duration.explicit_bounds)[:2] == [0.005, 0.01]
+    assert found["process.uptime"].gauge.data_points[0].as_double > 0
+    counter = found["things_done"].sum
+    assert (counter.is_monotonic, counter.aggregation_temporality) == (True, 2)
+    assert [
+        (point.attributes[0].value.string_value, point.as_double) for point in counter.data_points
+    ] == [("a", 3.0)]
+    histogram = found["things_seconds"].histogram.data_points[0]
+    assert list(histogram.explicit_bounds) == [0.1, 1.0]
+    assert list(histogram.bucket_counts) == [1, 2, 1]
+    assert (histogram.count, histogram.sum, histogram.HasField("min")) == (4, 7.05, False)
+    assert found["things_open"].gauge.data_points[0].as_double == 5
+
+
+def test_lines_carry_their_trace_and_their_person(receiver: Receiver) -> None:
+    run(
+        OTEL_ENABLED="true",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_address[1]}",
+        OTEL_EXPORTER_OTLP_HEADERS="x-api-key=a%20key",
+    )
+
+    request = ExportLogsServiceRequest.FromString(receiver.bodies["/v1/logs"][0])
+    records = [one for scope in request.resource_logs[0].scope_logs for one in scope.log_records]
+    (line,) = [one for one in records if one.body.string_value.startswith("GET /things")]
+    attributes = {one.key: one.value for one in line.attributes}
+    assert line.trace_id.hex() == "0af7651916cd43dd8448eb211c80319c"
+    assert attributes["user.id"].string_value == USER
+    assert attributes["http.response.status_code"].int_value == 200
+    assert line.severity_text == "INFO"
+    assert {headers["x-api-key"] for headers in receiver.headers} == {"a key"}
 
 
 def test_a_target_that_is_away_hurts_nobody() -> None:

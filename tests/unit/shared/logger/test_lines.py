@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from uuid import uuid4
 
 import pytest
@@ -79,3 +80,43 @@ def test_a_line_tells_whose_request_it_belongs_to() -> None:
         str(tenant_id),
     )
     assert (line["process"], line["level"], line["message"]) == ("api", "INFO", "hello")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\u2028b",
+        "a\u2029b",
+        "a\x85b",
+        "a\x9b31mb",
+        "a\x1b[31mb",
+        "a\rb",
+        "a\nb",
+        "a\x7fb",
+        "a\x00b",
+    ],
+)
+def test_S64_no_character_fakes_a_line_or_moves_a_terminal(text: str) -> None:
+    line = JsonFormatter("api").format(record(text))
+    shown = ScreenFormatter("api").format(record(text))
+
+    assert json.loads(line)["message"] == text
+    assert line.isprintable()
+    assert shown.isprintable()
+
+
+def test_S64_bytes_that_are_no_text_are_escaped_and_the_line_stays() -> None:
+    text = os.fsdecode(b"/data/\xff\xfe.csv")
+
+    line = JsonFormatter("api").format(record(text))
+    shown = ScreenFormatter("api").format(record(text))
+
+    assert json.loads(line)["message"] == r"/data/\udcff\udcfe.csv"
+    assert shown.endswith(r"/data/\udcff\udcfe.csv")
+
+
+def test_a_message_whose_arguments_do_not_fit_is_told_as_it_is() -> None:
+    made = logging.LogRecord("shared.x", logging.INFO, __file__, 1, "%d things", ("no",), None)
+    ContextFilter().filter(made)
+
+    assert json.loads(JsonFormatter("api").format(made))["message"] == "%d things ('no',)"
