@@ -84,7 +84,7 @@ async def send_account_mail(job: Job, kit: Kit, mailer: Mailer) -> None:
     data = job.data
     account_id = UUID(data["accountId"])
     async with kit.work.begin(PLATFORM) as auth:
-        account = await auth.accounts.find("id = $1", account_id)
+        account = await auth.accounts.find(account_id)
         if account is None:
             if data["event"] == "UserInvited" and not await auth.accounts.closed(account_id):
                 raise Unavailable("the account of the invited person is still to be made")

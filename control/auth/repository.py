@@ -71,14 +71,18 @@ class Accounts:
 
     async def get(self, account_id: UUID) -> Account:
         """The account, locked; NotFound when there is none, or it is closed."""
-        account = await self.find("id = $1", account_id)
+        account = await self.find(account_id)
         if account is None:
             raise NotFound("no such account")
         return account
 
     async def by_email(self, email: str) -> Account | None:
         """The account with that address, locked."""
-        return await self.find("lower(email) = $1", email.strip().lower())
+        row = await self._connection.fetchrow(
+            f"{_ACCOUNT} WHERE closed_at IS NULL AND lower(email) = $1 FOR UPDATE",
+            email.strip().lower(),
+        )
+        return None if row is None else Account(**row)
 
     async def closed(self, account_id: UUID) -> Account | None:
         """A closed account, locked."""
@@ -91,10 +95,10 @@ class Accounts:
         """Delete an account, and all that hangs on it."""
         await self._connection.execute("DELETE FROM accounts WHERE id = $1", account_id)
 
-    async def find(self, condition: str, value: object) -> Account | None:
-        """The open account that meets *condition*, a text of our own."""
+    async def find(self, account_id: UUID) -> Account | None:
+        """The open account, locked."""
         row = await self._connection.fetchrow(
-            f"{_ACCOUNT} WHERE closed_at IS NULL AND {condition} FOR UPDATE", value
+            f"{_ACCOUNT} WHERE closed_at IS NULL AND id = $1 FOR UPDATE", account_id
         )
         return None if row is None else Account(**row)
 

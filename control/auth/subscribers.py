@@ -25,7 +25,7 @@ async def make_account(envelope: Envelope, connection: Connection) -> None:
     if not isinstance(event, UserInvited) or event.organization_id is None:
         raise Invalid("not an invitation")
     auth = AuthRepositories(connection)
-    if await auth.accounts.find("id = $1", event.aggregate_id) is None:
+    if await auth.accounts.find(event.aggregate_id) is None:
         account = Account(
             id=event.aggregate_id,
             organization_id=event.organization_id,
@@ -45,7 +45,7 @@ async def move_account(envelope: Envelope, connection: Connection) -> None:
     if not isinstance(event, UserUpdated) or "email" not in event.changed:
         return
     auth = AuthRepositories(connection)
-    account = await auth.accounts.find("id = $1", event.aggregate_id)
+    account = await auth.accounts.find(event.aggregate_id)
     if account is not None and account.email != event.email:
         account.move_to(event.email)
         await auth.accounts.save(account)
@@ -64,7 +64,7 @@ async def close_account(envelope: Envelope, connection: Connection) -> None:
     """Who was deleted cannot sign in, and their address is free."""
     event = envelope.event
     auth = AuthRepositories(connection)
-    account = await auth.accounts.find("id = $1", event.aggregate_id)
+    account = await auth.accounts.find(event.aggregate_id)
     if account is not None:
         account.closed_at = event.occurred_at
         await auth.accounts.save(account)

@@ -58,8 +58,14 @@ def build_application(
         path = full_path(route, settings.api_prefix)
         application.router.add_route(route.method, path, endpoint(route, gate))
     _check_names(routes)
+    application.on_response_prepare.append(_without_server)
     add_docs(application, openapi(modules, settings))
     return application
+
+
+async def _without_server(_request: web.Request, response: web.StreamResponse) -> None:
+    """aiohttp tells its version, and that of Python, to everybody."""
+    response.headers.pop("Server", None)
 
 
 def full_path(route: Route, prefix: str) -> str:

@@ -39,7 +39,9 @@ RECONNECT_SECONDS: Final = 2
 # What waits while the connection is away; more is dropped.
 PENDING_BYTES_MAX: Final = 1_048_576
 BROADCAST: Final = Counter(
-    "telemetryflow_nats_broadcasts_total", "Events offered to NATS, by what became of them", ["to"]
+    "telemetryflow_nats_broadcasts_total",
+    "Events offered to NATS, by what became of them",
+    ["outcome"],
 )
 
 logger = logging.getLogger(__name__)

@@ -246,7 +246,7 @@ async def _may_get_mail(auth: AuthRepositories, account: Account, kind: str) -> 
 
 async def _account_of(auth: AuthRepositories, kind: str, token: str) -> tuple[Account, UUID | None]:
     taken = await auth.mail_tokens.take(kind, digest(token))
-    account = None if taken is None else await auth.accounts.find("id = $1", taken[0])
+    account = None if taken is None else await auth.accounts.find(taken[0])
     if taken is None or account is None:
         raise Invalid(LINK_REFUSAL, field="token")
     return account, taken[1]

@@ -164,7 +164,7 @@ async def give_second_factor(command: GiveSecondFactor, by: Caller, kit: Kit) ->
     claims = await kit.tokens.read(command.temporary_token, TokenKind.MFA)
     refusal: TelemetryFlowError
     async with kit.work.begin(PLATFORM) as auth:
-        account = await auth.accounts.find("id = $1", UUID(claims.subject))
+        account = await auth.accounts.find(UUID(claims.subject))
         if account is None or not await auth.accounts.may_enter(account.id):
             raise Unauthenticated(REFUSAL)
         if not account.knew_password_at(claims.issued_at):
@@ -253,7 +253,7 @@ async def refresh_session(command: RefreshSession, _by: Caller, kit: Kit) -> Sig
     shown_digest = digest(command.refresh_token)
     async with kit.work.begin(PLATFORM) as auth:
         owner = await auth.sessions.owner_of(shown_digest)
-        account = None if owner is None else await auth.accounts.find("id = $1", owner)
+        account = None if owner is None else await auth.accounts.find(owner)
         shown = await auth.sessions.shown(shown_digest)
         if shown is not None and account is not None:
             verdict = judge_refresh(

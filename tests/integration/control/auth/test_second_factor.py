@@ -269,7 +269,7 @@ async def test_G12_secrets_of_the_second_factor_are_nowhere_in_plain(product: Ru
     _, device = await trusted(product, secret)
 
     async with product.control.database.begin(PLATFORM) as connection:
-        account = await AuthRepositories(connection).accounts.find("email = $1", ADA)
+        account = await AuthRepositories(connection).accounts.by_email(ADA)
         rows = [
             str(dict(row))
             for table in ("accounts", "recovery_codes", "trusted_devices", "outbox")
