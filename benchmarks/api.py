@@ -33,6 +33,7 @@ START_SECONDS_MAX: Final = 60.0
 PASSWORD: Final = "Correct-Horse-7-battery"
 SIGN_INS: Final = 40
 SIGN_INS_AT_ONCE: Final = 8
+ADDRESSES: Final = 60
 COMMAND: Final = [sys.executable, "-c", "from control.cli import main; raise SystemExit(main())"]
 
 
@@ -147,6 +148,7 @@ async def measure(url: str, admin: tuple[str, str], settings: Settings, options:
                 f"{name} at {options.rate:.0f}/s", values, f"{milliseconds:.2f} ms CPU of the API"
             )
         await _sign_ins(api, email)
+        await _enumeration(api)
         await _events(settings)
 
 
@@ -165,6 +167,30 @@ async def _sign_ins(api: Api, email: str) -> None:
     await asyncio.gather(*(one() for _ in range(SIGN_INS)))
     seconds = time.perf_counter() - begun
     shown(f"sign-in, {SIGN_INS_AT_ONCE} at once", values, f"{SIGN_INS / seconds:.1f} a second")
+
+
+async def _enumeration(api: Api) -> None:
+    """Whether times tell who has an account: known and unknown addresses in turns, one by one."""
+    known = [f"known{number}@example.com" for number in range(ADDRESSES)]
+    person = {"password": PASSWORD, "firstName": "A", "lastName": "B"}
+    for email in known:
+        await api.ask("POST", "/auth/register", {"email": email, **person}, 201)
+    unknown = [f"unknown{number}@example.com" for number in range(ADDRESSES)]
+    asked: dict[str, tuple[dict[str, str], int]] = {
+        "login": ({"password": "Wrong-Horse-7-battery"}, 401),
+        "forgot-password": ({}, 202),
+        "resend-verification": ({}, 202),
+        "register": (person, 201),
+    }
+    for route, (body, expected) in asked.items():
+        times: dict[str, list[float]] = {"known": [], "unknown": []}
+        for pair in zip(known, unknown, strict=True):
+            for kind, email in zip(times, pair, strict=True):
+                begun = time.perf_counter()
+                await api.ask("POST", f"/auth/{route}", {"email": email, **body}, expected)
+                times[kind].append((time.perf_counter() - begun) * 1_000)
+        for kind, values in times.items():
+            shown(f"{route}, {kind} address", values)
 
 
 async def _events(settings: Settings) -> None:

@@ -70,10 +70,15 @@ class ControlPlane:
         self._processes[name].kill()
         self._processes.pop(name).wait(10)
 
-    def close(self) -> None:
-        for process in self._processes.values():
+    def close_processes(self) -> None:
+        """End the API and the worker; the database stays."""
+        while self._processes:
+            _name, process = self._processes.popitem()
             process.terminate()
             process.wait(30)
+
+    def close(self) -> None:
+        self.close_processes()
         self.postgres.stop()
 
     def _status(self, url: str) -> int:

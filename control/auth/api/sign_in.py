@@ -10,6 +10,10 @@ from shared.http.call import Answer, Call
 from shared.http.models import Body, Done, Name, Text, View
 from shared.http.routes import Routes
 from shared.messaging.commands import ANYBODY
+from shared.security.timing import lasting_steps_of
+
+# Far more than what known and unknown addresses differ by.
+STEP_SECONDS = 0.05
 
 routes = Routes("Sign-in", "Signing in, registering, and what links in mails lead to.")
 
@@ -115,7 +119,8 @@ def _shown(result: SignedIn | SecondFactorWanted) -> LoginAnswer:
 )
 async def login(call: Call, body: Credentials) -> LoginAnswer:
     """Sign in with a password."""
-    return _shown(await call.execute(sign_in.SignIn(**dict(body))))
+    async with lasting_steps_of(STEP_SECONDS):
+        return _shown(await call.execute(sign_in.SignIn(**dict(body))))
 
 
 @routes.post(
@@ -164,7 +169,8 @@ async def refresh(call: Call, body: RefreshBody) -> LoginAnswer:
 async def register(call: Call, body: Registration) -> Done:
     """Register, with an organization of your own; a mail tells how to go on."""
     name = body.organization_name or f"{body.first_name} {body.last_name}"[:100]
-    await call.execute(accounts.Register(**dict(body) | {"organization_name": name}))
+    async with lasting_steps_of(STEP_SECONDS):
+        await call.execute(accounts.Register(**dict(body) | {"organization_name": name}))
     return Done(message="if the address is new here, a mail with a link is on its way to it")
 
 
@@ -185,7 +191,8 @@ async def verify_email(call: Call, body: MailToken) -> Done:
 )
 async def resend_verification(call: Call, body: Address) -> Done:
     """Get another mail to confirm the address."""
-    await call.execute(accounts.SendVerificationAgain(email=body.email))
+    async with lasting_steps_of(STEP_SECONDS):
+        await call.execute(accounts.SendVerificationAgain(email=body.email))
     return Done(message="if the address waits to be confirmed, a mail is on its way to it")
 
 
@@ -199,7 +206,8 @@ async def resend_verification(call: Call, body: Address) -> Done:
 )
 async def forgot_password(call: Call, body: Address) -> Done:
     """Get a mail to choose another password."""
-    await call.execute(accounts.AskForReset(email=body.email))
+    async with lasting_steps_of(STEP_SECONDS):
+        await call.execute(accounts.AskForReset(email=body.email))
     return Done(message="if the address is known here, a mail with a link is on its way to it")
 
 

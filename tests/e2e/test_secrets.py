@@ -1,0 +1,162 @@
+"""Secrets that went through the control plane stand nowhere but where they belong."""
+
+import asyncio
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pyotp
+import pytest
+
+from tests.e2e.processes import wait_for
+from tests.e2e.test_control_plane import PASSWORD, ControlPlane
+from tests.postgres.server import PostgresServer
+
+SINK_SECONDS_MAX = 30
+
+
+class Sink(ThreadingHTTPServer):
+    """Takes whatever telemetry the processes send, and keeps its bytes."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        super().__init__(("127.0.0.1", 0), SinkHandler)
+
+
+class SinkHandler(BaseHTTPRequestHandler):
+    server: Sink
+
+    def do_POST(self) -> None:
+        self.server.taken.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    server = Sink()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def plane(sink: Sink) -> Iterator[ControlPlane]:
+    """All that it could log, logged; all that it could trace, traced."""
+    folder = Path(tempfile.mkdtemp(prefix="telemetryflow-secrets-"))
+    plane = ControlPlane(folder)
+    plane.environment |= {
+        "LOG_LEVEL": "verbose",
+        "OTEL_ENABLED": "true",
+        "OTEL_TRACES_SAMPLER_ARG": "1",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=canary-of-the-exporter",
+    }
+    try:
+        plane.postgres.start()
+        plane.command("migrate", "--store", "postgres")
+        yield plane
+    finally:
+        plane.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_S65_secrets_are_in_no_log_trace_table_or_error(plane: ControlPlane, sink: Sink) -> None:
+    email, first_password = plane.command("init").split()[-2:]
+    plane.start("api")
+    plane.start("worker")
+    errors: list[Any] = []
+    secrets = {
+        *(first_password, PASSWORD, "canary-of-the-exporter"),
+        *("Wrong-canary-1-password", "Canary-2-as-a-field", "canary-3-in-broken-json"),
+    }
+
+    def ask(method: str, path: str, body: Any = None) -> Any:
+        status, answer, _ = plane.ask(method, path, body)
+        if status >= 400:
+            errors.append(answer)
+        return answer
+
+    ask("POST", "/auth/login", {"email": email, "password": "Wrong-canary-1-password"})
+    ask("POST", "/auth/login", {"email": email, "password": 1, "x": "Canary-2-as-a-field"})
+    ask("POST", "/auth/login", '{"password": "canary-3-in-broken-json')
+    pair = ask("POST", "/auth/login", {"email": email, "password": first_password})
+    plane.token = pair["accessToken"]
+    ask(
+        "POST",
+        "/auth/change-password",
+        {"currentPassword": first_password, "newPassword": PASSWORD},
+    )
+    again = ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
+    plane.token = again["accessToken"]
+    refreshed = ask("POST", "/auth/refresh", {"refreshToken": again["refreshToken"]})
+    plane.token = refreshed["accessToken"]
+    setup = ask("POST", "/auth/mfa/setup", {"password": PASSWORD})
+    code = pyotp.TOTP(setup["secret"]).now()
+    codes = ask("POST", "/auth/mfa/verify", {"code": code})
+    person = {"email": "ada@example.com", "firstName": "Ada", "lastName": "L"}
+    ask("POST", "/invitations", person)
+    ask("POST", "/auth/forgot-password", {"email": email})
+    wait_for("mails", lambda: len(mail_tokens(plane.folder)) >= 2, 60)
+    ask("POST", "/auth/accept-invitation", {"token": "tfi_canary-of-a-token-that-is-wrong"})
+    for one in (pair, again, refreshed):
+        secrets |= {one["accessToken"], one["refreshToken"]}
+    secrets |= {setup["secret"], *codes["recoveryCodes"], *mail_tokens(plane.folder)}
+    secrets |= {"tfi_canary-of-a-token-that-is-wrong"}
+    plane.close_processes()
+    wait_for("traces", lambda: len(sink.taken) > 2, SINK_SECONDS_MAX)
+
+    places = {
+        **{path.name: path.read_bytes() for path in (plane.folder / "logs").iterdir()},
+        "telemetry": b"\n".join(sink.taken),
+        "errors": str(errors).encode(),
+        **asyncio.run(tables_of(plane.postgres)),
+    }
+    assert {"api.jsonl", "worker.jsonl", "telemetry", "outbox"} <= places.keys()
+    assert b"POST /api/v2/auth/login" in places["telemetry"]
+    assert b"accept-invitation" in places["api.jsonl"]
+    found = [
+        (name, secret)
+        for name, held in places.items()
+        for secret in secrets
+        if secret.encode() in held
+    ]
+    assert found == []
+
+
+def mail_tokens(folder: Path) -> set[str]:
+    """Those of links in mails: the one place where they stand in clear."""
+    texts = [path.read_text() for path in (folder / "mails").glob("*.eml")]
+    joined = "\n".join(texts).replace("=\n", "").replace("=3D", "=")
+    return set(re.findall(r"#token=([A-Za-z0-9_-]{20,})", joined))
+
+
+async def tables_of(server: PostgresServer) -> dict[str, bytes]:
+    """Every row of every table as text."""
+    connection = await asyncpg.connect(**server.address.at("telemetryflow").options())
+    try:
+        names = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+        )
+        return {
+            name: "\n".join(
+                row["text"]
+                for row in await connection.fetch(f'SELECT t::text AS text FROM "{name}" AS t')
+            ).encode()
+            for (name,) in names
+        }
+    finally:
+        await connection.close()
