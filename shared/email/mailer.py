@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import aiosmtplib
 
+from shared.email.addresses import is_address
 from shared.email.mails import Mail
 from shared.errors import Invalid, Unavailable
 from shared.settings import Settings
@@ -22,13 +23,8 @@ from shared.ui.templates import render
 SMTP_SECONDS_MAX: Final = 10.0
 KEPT_FILES_MAX: Final = 200
 RETRY_AFTER_SECONDS: Final = 30.0
-ADDRESS_CHARACTERS_MAX: Final = 254
 # What some program on the way may take for the end of a line.
 _LINE_ENDS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# One address: no quotes, comments, groups or lists, which could name a second recipient.
-_ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS: Final = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +103,7 @@ def _sender(settings: Settings) -> Address:
 
 
 def _require_address(text: str, what: str) -> None:
-    if len(text) > ADDRESS_CHARACTERS_MAX or not _ADDRESS.fullmatch(text):
+    if not is_address(text):
         raise Invalid(f"{what} is not one e-mail address")
 
 

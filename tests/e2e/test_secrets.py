@@ -78,44 +78,8 @@ def test_S65_secrets_are_in_no_log_trace_table_or_error(plane: ControlPlane, sin
     email, first_password = plane.command("init").split()[-2:]
     plane.start("api")
     plane.start("worker")
-    errors: list[Any] = []
-    secrets = {
-        *(first_password, PASSWORD, "canary-of-the-exporter"),
-        *("Wrong-canary-1-password", "Canary-2-as-a-field", "canary-3-in-broken-json"),
-    }
 
-    def ask(method: str, path: str, body: Any = None) -> Any:
-        status, answer, _ = plane.ask(method, path, body)
-        if status >= 400:
-            errors.append(answer)
-        return answer
-
-    ask("POST", "/auth/login", {"email": email, "password": "Wrong-canary-1-password"})
-    ask("POST", "/auth/login", {"email": email, "password": 1, "x": "Canary-2-as-a-field"})
-    ask("POST", "/auth/login", '{"password": "canary-3-in-broken-json')
-    pair = ask("POST", "/auth/login", {"email": email, "password": first_password})
-    plane.token = pair["accessToken"]
-    ask(
-        "POST",
-        "/auth/change-password",
-        {"currentPassword": first_password, "newPassword": PASSWORD},
-    )
-    again = ask("POST", "/auth/login", {"email": email, "password": PASSWORD})
-    plane.token = again["accessToken"]
-    refreshed = ask("POST", "/auth/refresh", {"refreshToken": again["refreshToken"]})
-    plane.token = refreshed["accessToken"]
-    setup = ask("POST", "/auth/mfa/setup", {"password": PASSWORD})
-    code = pyotp.TOTP(setup["secret"]).now()
-    codes = ask("POST", "/auth/mfa/verify", {"code": code})
-    person = {"email": "ada@example.com", "firstName": "Ada", "lastName": "L"}
-    ask("POST", "/invitations", person)
-    ask("POST", "/auth/forgot-password", {"email": email})
-    wait_for("mails", lambda: len(mail_tokens(plane.folder)) >= 2, 60)
-    ask("POST", "/auth/accept-invitation", {"token": "tfi_canary-of-a-token-that-is-wrong"})
-    for one in (pair, again, refreshed):
-        secrets |= {one["accessToken"], one["refreshToken"]}
-    secrets |= {setup["secret"], *codes["recoveryCodes"], *mail_tokens(plane.folder)}
-    secrets |= {"tfi_canary-of-a-token-that-is-wrong"}
+    secrets, errors = use_everything(plane, email, first_password)
     plane.close_processes()
     wait_for("traces", lambda: len(sink.taken) > 2, SINK_SECONDS_MAX)
 
@@ -128,6 +92,8 @@ def test_S65_secrets_are_in_no_log_trace_table_or_error(plane: ControlPlane, sin
     assert {"api.jsonl", "worker.jsonl", "telemetry", "outbox"} <= places.keys()
     assert b"POST /api/v2/auth/login" in places["telemetry"]
     assert b"accept-invitation" in places["api.jsonl"]
+    assert len(secrets) > 20
+    assert len(errors) == 4
     found = [
         (name, secret)
         for name, held in places.items()
@@ -135,6 +101,43 @@ def test_S65_secrets_are_in_no_log_trace_table_or_error(plane: ControlPlane, sin
         if secret.encode() in held
     ]
     assert found == []
+
+
+def use_everything(
+    plane: ControlPlane, email: str, first_password: str
+) -> tuple[set[str], list[Any]]:
+    """Sign in rightly and wrongly, and so on: the secrets that were sent, and errors that came."""
+    errors: list[Any] = []
+    secrets = {
+        *(first_password, PASSWORD, "canary-of-the-exporter", "tfi_canary-of-a-wrong-token"),
+        *("Wrong-canary-1-password", "Canary-2-as-a-field", "canary-3-in-broken-json"),
+    }
+
+    def ask(path: str, body: Any) -> Any:
+        status, answer, _ = plane.ask("POST", path, body)
+        if status >= 400:
+            errors.append(answer)
+        return answer
+
+    ask("/auth/login", {"email": email, "password": "Wrong-canary-1-password"})
+    ask("/auth/login", {"email": email, "password": 1, "x": "Canary-2-as-a-field"})
+    ask("/auth/login", '{"password": "canary-3-in-broken-json')
+    pair = ask("/auth/login", {"email": email, "password": first_password})
+    plane.token = pair["accessToken"]
+    change = {"currentPassword": first_password, "newPassword": PASSWORD}
+    ask("/auth/change-password", change)
+    again = ask("/auth/login", {"email": email, "password": PASSWORD})
+    refreshed = ask("/auth/refresh", {"refreshToken": again["refreshToken"]})
+    plane.token = refreshed["accessToken"]
+    setup = ask("/auth/mfa/setup", {"password": PASSWORD})
+    codes = ask("/auth/mfa/verify", {"code": pyotp.TOTP(setup["secret"]).now()})
+    ask("/invitations", {"email": "ada@example.com", "firstName": "Ada", "lastName": "L"})
+    ask("/auth/forgot-password", {"email": email})
+    wait_for("mails", lambda: len(mail_tokens(plane.folder)) >= 2, 60)
+    ask("/auth/accept-invitation", {"token": "tfi_canary-of-a-wrong-token"})
+    for one in (pair, again, refreshed):
+        secrets |= {one["accessToken"], one["refreshToken"]}
+    return secrets | {setup["secret"], *codes["recoveryCodes"], *mail_tokens(plane.folder)}, errors
 
 
 def mail_tokens(folder: Path) -> set[str]:

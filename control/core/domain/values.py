@@ -5,15 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 from zoneinfo import available_timezones
 
+from shared.email.addresses import is_address
 from shared.errors import Invalid
 
-EMAIL_CHARACTERS_MAX: Final = 254
 NAME_CHARACTERS_MAX: Final = 100
-# The part of RFC 5322 that mail servers deliver to: no comments, no quotes, no literal addresses.
-_LOCAL: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL: Final = re.compile(rf"{_LOCAL}@{_LABEL}(?:\.{_LABEL})+")
-_LOCAL_CHARACTERS_MAX: Final = 64
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[A-Z]{2})?")
 _TIMEZONES: Final = frozenset(available_timezones())
@@ -27,11 +22,7 @@ class Email:
 
     def __post_init__(self) -> None:
         address = self.address.strip().lower()
-        if (
-            len(address) > EMAIL_CHARACTERS_MAX
-            or not _EMAIL.fullmatch(address)
-            or len(address.partition("@")[0]) > _LOCAL_CHARACTERS_MAX
-        ):
+        if not is_address(address):
             raise Invalid("not an e-mail address", field="email")
         object.__setattr__(self, "address", address)
 
