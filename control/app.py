@@ -9,6 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from control.api_keys import api as api_keys_api
+from control.api_keys import commands as api_keys
+from control.api_keys import events as api_keys_events
+from control.api_keys import jobs as api_keys_jobs
+from control.api_keys.repository import ApiKeys
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
 from control.auth import subscribers as auth_subscribers
@@ -39,6 +44,7 @@ from shared.http.call import Services
 from shared.messaging import api as events_api
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
+from shared.peppers import Peppers
 from shared.platform import api as platform_api
 from shared.platform.health import Health
 from shared.postgres.connection import Connection
@@ -59,6 +65,7 @@ ROUTES = (
     people_api.routes,
     roles_api.routes,
     tenancy_api.routes,
+    api_keys_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,
@@ -69,6 +76,7 @@ ROUTES = (
 EVENTS = (
     *core_events.EVENTS,
     *auth_events.EVENTS,
+    *api_keys_events.EVENTS,
     *cors_domain.EVENTS,
     # new contexts go above this line: events
 )
@@ -84,6 +92,7 @@ class Control:
     services: Services
     events: EventBus
     jobs: Sequence[JobHandlers]
+    api_keys: UnitOfWork[ApiKeys]
 
 
 @asynccontextmanager
@@ -117,7 +126,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         cache = await stack.enter_async_context(cache_of(settings))
         services = Services(
             settings=settings,
-            commands=_command_bus(database, kit),
+            commands=_command_bus(database, kit, Peppers.of(settings)),
             database=database,
             authenticate=Authenticator(
                 database,
@@ -127,17 +136,22 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             ),
             extras={Tokens: tokens, Health: Health(settings, database), Cache: cache},
         )
+        mailer = open_mailer(settings)
         yield Control(
             settings=settings,
             database=database,
             kit=kit,
             services=services,
             events=_event_bus(),
-            jobs=[auth_jobs.job_handlers(kit, open_mailer(settings))],
+            jobs=[
+                auth_jobs.job_handlers(kit, mailer),
+                api_keys_jobs.job_handlers(database, mailer, settings.app_url),
+            ],
+            api_keys=UnitOfWork(database, ApiKeys),
         )
 
 
-def _command_bus(database: Database, kit: Kit) -> CommandBus:
+def _command_bus(database: Database, kit: Kit, peppers: Peppers) -> CommandBus:
     core = UnitOfWork(database, CoreRepositories)
     return CommandBus(
         [
@@ -147,6 +161,7 @@ def _command_bus(database: Database, kit: Kit) -> CommandBus:
             sign_in.handlers(kit),
             accounts.handlers(kit),
             sessions.handlers(kit),
+            api_keys.handlers(UnitOfWork(database, ApiKeys), peppers),
             cors_commands.handlers(UnitOfWork(database, cors_commands.CorsConfigurations)),
             # new contexts go above this line: commands
         ]
@@ -160,6 +175,7 @@ def _event_bus() -> EventBus:
             core_subscribers.subscribers(),
             auth_subscribers.subscribers(),
             auth_jobs.subscribers(),
+            api_keys_jobs.subscribers(),
             # new contexts go above this line: subscribers
         ],
     )

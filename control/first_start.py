@@ -58,6 +58,7 @@ async def _first_organization(
         workspace=settings.default_workspace_code.lower(),
         tenant=settings.default_tenant_code.lower(),
     )
+    await core.call_default(tenant.id)
     password = new_password()
     await make_person(
         core,

@@ -9,6 +9,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Final
 
+from control.api_keys.jobs import look_after_keys
 from control.app import Control
 from control.core.commands.people import PurgeUser
 from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
@@ -54,6 +55,8 @@ async def _all_steps(control: Control, *, now: datetime) -> None:
             await clean(connection)
     if purged := await purge_deleted(control, now=now):
         logger.info("%d that were deleted %d days ago are gone", purged, SET_ASIDE.days)
+    while await look_after_keys(control.api_keys, now=now):
+        pass
     if await reset_demo(control, now=now):
         logger.info("the demo organization begins anew")
 

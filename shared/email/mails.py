@@ -220,6 +220,20 @@ def alert_resolved(to: str, *, name: str, when: str, url: str, key: str) -> Mail
     )
 
 
+def api_key_expires(to: str, *, name: str, key_id: str, when: str, url: str, key: str) -> Mail:
+    """A key that exporters send with comes to its end."""
+    return Mail(
+        to=to,
+        subject=f"The API key {_on_one_line(name)} expires soon",
+        title="An API key expires soon",
+        paragraphs=["Rotate it before: exporters that still send with it then are refused."],
+        facts=[("Key", _on_one_line(name)), ("Id", key_id), ("Expires", when)],
+        action=Action("Open TelemetryFlow", url),
+        colour=WARNING,
+        dedupe_key=key,
+    )
+
+
 def _on_one_line(name: str) -> str:
     """*name* for a subject: an alert with a line end in its name must be told of all the same."""
     printable = "".join(one if one.isprintable() else " " for one in name)

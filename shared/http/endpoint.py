@@ -66,7 +66,9 @@ def endpoint(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
 
             if route.method == "POST" and "Idempotency-Key" in request.headers:
                 owner = caller.user_id or caller.session_id
-                response = await gate.posts.once(request, owner, body, handle)
+                response = await gate.posts.once(
+                    request, owner, body, handle, is_kept=not route.has_secret
+                )
             else:
                 response = await handle()
         _tell_allowance(response, allowance)

@@ -38,9 +38,18 @@ class IdempotentPosts:
         self._database = database
 
     async def once(
-        self, request: web.Request, owner: UUID | None, body: bytes, respond: Respond
+        self,
+        request: web.Request,
+        owner: UUID | None,
+        body: bytes,
+        respond: Respond,
+        *,
+        is_kept: bool = True,
     ) -> web.StreamResponse:
-        """The answer of *respond*, or the one that the same key got before."""
+        """The answer of *respond*, or the one that the same key got before.
+
+        One that is not kept, because a secret is in it, is told once: a repeat is a Conflict.
+        """
         match = _FIT.fullmatch(request.headers[HEADER])
         if match is None:
             raise Invalid(f"{HEADER}: give 1 to 128 letters, digits and . _ : -")
@@ -59,7 +68,8 @@ class IdempotentPosts:
             # Nothing was committed, so the key may be used again; a marked row stays.
             await asyncio.shield(self._give_back(claim))
             raise
-        await self._keep(claim, response)
+        if is_kept or response.status >= 400:
+            await self._keep(claim, response)
         return response
 
     async def _claim(self, claim: Claim, route: str, digest: bytes) -> web.Response | None:
@@ -136,7 +146,7 @@ def _replayed(kept: Any, route: str, digest: bytes) -> web.Response:
         return web.Response(status=kept["status"], headers=headers, body=kept["body"])
     if kept["committed_id"] is not None:
         raise Conflict(
-            "this request was carried out, but its answer was lost: "
+            "this request was carried out, but its answer is not kept: "
             f"it concerned {kept['committed_id']}"
         )
     raise Conflict("the first request with this key is still at work: ask again in a second")

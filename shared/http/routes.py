@@ -33,6 +33,8 @@ class Route:
     is_versioned: bool = False
     # Whether a person who must first change the password or confirm something may call it.
     is_open_to_unsettled: bool = False
+    # Whether answers hold a secret that is shown once: they are kept for no repeat.
+    has_secret: bool = False
     # Counted against the limit of sign-in routes, by address.
     is_sign_in: bool = False
     # Below the prefix of the API, or at the root.

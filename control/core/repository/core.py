@@ -7,6 +7,7 @@ from control.core.events import SecurityEventDetected
 from control.core.repository.people import Invitations, Users
 from control.core.repository.roles import Groups, Roles
 from control.core.repository.tenancy import Organizations, Regions, Tenants, Workspaces
+from shared.directory import DEFAULT_TENANT
 from shared.errors import Conflict
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
@@ -51,6 +52,12 @@ class CoreRepositories:
         await self._connection.execute(
             "UPDATE organizations SET access_version = access_version + 1 WHERE id = $1",
             organization_id,
+        )
+
+    async def call_default(self, tenant_id: UUID) -> None:
+        """Let data that comes without a key belong to this tenant: it is `default` in telemetry."""
+        await self._connection.execute(
+            "UPDATE tenants SET telemetry_id = $2 WHERE id = $1", tenant_id, DEFAULT_TENANT
         )
 
     async def require_administrators(self, organization_id: UUID) -> None:

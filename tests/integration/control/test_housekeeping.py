@@ -6,14 +6,15 @@ from typing import Any
 from control.demo import RESET_EVERY, make_demo, reset_demo
 from control.housekeeping import SET_ASIDE, purge_deleted
 from shared.messaging.events import utc_now
+from shared.postgres.scope import PLATFORM
 from tests.control.product import PASSWORD, Running
 
 VISITOR = {"email": "visitor@example.com", "firstName": "V", "lastName": "V"}
 
 
 async def rows(product: Running, statement: str, *values: Any) -> list[Any]:
-    found: list[Any] = await product.control.database.pool.fetch(statement, *values)
-    return found
+    async with product.control.database.read(PLATFORM) as connection:
+        return list(await connection.fetch(statement, *values))
 
 
 async def test_what_visitors_did_to_the_demo_is_undone_and_nothing_else_is_touched(
@@ -75,6 +76,7 @@ async def test_a_demo_that_was_deleted_stays_so(product: Running) -> None:
 async def test_what_is_deleted_is_purged_after_90_days(product: Running) -> None:
     admin = await product.as_admin()
     await product.registered("ada@example.com")
+    assert await rows(product, "SELECT FROM accounts WHERE email = 'ada@example.com'")
     (company,) = [
         one
         for one in (await admin.get("/organizations")).json["data"]

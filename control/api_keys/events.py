@@ -1,0 +1,69 @@
+"""What api_keys tells the other contexts; never a secret, never its hash."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shared.messaging.events import Event
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyCreated(Event):
+    """A key exists."""
+
+    key_id: str
+    name: str
+    permissions: list[str]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyUpdated(Event):
+    """A key has other properties; *changed* names them."""
+
+    key_id: str
+    changed: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyRotated(Event):
+    """A key is replaced by another, and works until its grace is over."""
+
+    key_id: str
+    replaced_by: UUID
+    grace_ends_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyRevoked(Event):
+    """A key works no more."""
+
+    key_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyExpired(Event):
+    """A key came to its end, or its grace did."""
+
+    key_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyExpiresSoon(Event):
+    """A key that is used will expire: its owner is told."""
+
+    key_id: str
+    name: str
+    expires_at: datetime
+    created_by: UUID | None
+
+
+EVENTS: tuple[type[Event], ...] = (
+    ApiKeyCreated,
+    ApiKeyUpdated,
+    ApiKeyRotated,
+    ApiKeyRevoked,
+    ApiKeyExpired,
+    ApiKeyExpiresSoon,
+)

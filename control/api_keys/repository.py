@@ -1,0 +1,91 @@
+"""API keys as rows."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from control.api_keys.domain import NOTICE, ApiKey
+from shared.errors import Conflict, NotFound
+from shared.messaging.events import Event
+from shared.postgres.connection import Connection
+from shared.postgres.rows import save_row
+
+# Every gateway keeps all keys of all tenants in memory.
+KEYS_OF_A_TENANT_MAX: Final = 1_000
+_KEY: Final = """
+    SELECT id, version, organization_id, tenant_id, key_id, secret_hash, pepper_id, name,
+           description, permissions, allowed_networks, status, created_by, expires_at,
+           grace_ends_at, replaced_by, revoked_at, revoked_by, noticed_at, created_at
+      FROM api_keys
+"""
+
+
+class ApiKeys:
+    """Repository, opened for one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.events: list[Event] = []
+
+    async def get(self, key_id: UUID, tenant_id: UUID) -> ApiKey:
+        """The tenant's key, locked; NotFound when it has no such."""
+        row = await self._connection.fetchrow(
+            f"{_KEY} WHERE id = $1 AND tenant_id = $2 FOR UPDATE",
+            key_id,
+            tenant_id,
+        )
+        if row is None:
+            raise NotFound("no such API key")
+        return _of(row)
+
+    async def due(self, now: datetime, limit: int) -> list[ApiKey]:
+        """Keys that time has ended, or that will end soon and nobody was told; locked."""
+        rows = await self._connection.fetch(
+            f"""
+            {_KEY}
+             WHERE status IN ('active', 'rotated')
+               AND (expires_at <= $1 OR grace_ends_at <= $1
+                    OR (status = 'active' AND expires_at <= $2 AND noticed_at IS NULL))
+             ORDER BY expires_at LIMIT $3 FOR UPDATE SKIP LOCKED
+            """,
+            now,
+            now + NOTICE,
+            limit,
+        )
+        return [_of(row) for row in rows]
+
+    async def require_room(self, tenant_id: UUID) -> None:
+        """Conflict, when the tenant has as many as it may; its row is locked for the count."""
+        await self._connection.execute("SELECT FROM tenants WHERE id = $1 FOR UPDATE", tenant_id)
+        count = await self._connection.fetchval(
+            """
+            SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND status IN ('active', 'rotated')
+            """,
+            tenant_id,
+        )
+        if count >= KEYS_OF_A_TENANT_MAX:
+            raise Conflict(
+                f"a tenant has at most {KEYS_OF_A_TENANT_MAX} keys that work: revoke one first"
+            )
+
+    async def save(self, keys: Sequence[ApiKey]) -> None:
+        """Insert or update."""
+        for key in keys:
+            columns = {
+                name: getattr(key, name)
+                for name in (
+                    *("organization_id", "tenant_id", "key_id", "secret_hash", "pepper_id"),
+                    *("name", "description", "status", "created_by", "expires_at"),
+                    *("grace_ends_at", "replaced_by", "revoked_at", "revoked_by", "noticed_at"),
+                )
+            }
+            columns["permissions"] = sorted(key.permissions)
+            columns["allowed_networks"] = list(key.allowed_networks)
+            await save_row(self._connection, "api_keys", key, columns)
+            self.events += key.release_events()
+
+
+def _of(row: Any) -> ApiKey:
+    values = dict(row)
+    return ApiKey(**values | {"permissions": frozenset(values["permissions"])})
