@@ -4,7 +4,6 @@ Lines wait in a bounded queue and leave from a thread of their own. What does no
 counted, never waited for; at its end the process gives targets a few seconds, whatever they do.
 """
 
-import atexit
 import contextlib
 import logging
 import os
@@ -22,7 +21,7 @@ from opensearchpy.exceptions import OpenSearchException
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import Counter
 
-from shared.endings import end_within
+from shared.endings import end_at_exit
 from shared.logger.formatters import document_of, is_about_sending
 from shared.logger.otlp import OtlpLogHandler
 from shared.settings import Settings
@@ -143,7 +142,7 @@ def shipping_handlers(settings: Settings, process: str) -> list[logging.Handler]
         fluent.setFormatter(_Documents(process))
         handlers.append(fluent)
         endings.append(fluent.close)
-    atexit.register(end_within, EXIT_SECONDS_MAX, endings)
+    end_at_exit(EXIT_SECONDS_MAX, endings)
     return handlers
 
 
