@@ -9,7 +9,7 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate new-module test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
+.PHONY: help run migrate new-module proto test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -75,3 +75,6 @@ $(VENV)/.dev: requirements/dev.txt | $(VENV)/.runtime
 $(VENV)/.built: $(SOURCES) | $(VENV)/.runtime
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+proto: $(VENV)/.dev ## generate code from proto/
+	$(BIN)/python -m grpc_tools.protoc -I proto/telemetryflow/directory/v1 --python_out shared/directory --pyi_out shared/directory directory.proto

@@ -229,7 +229,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="telemetryflow-benchmark-"))
     ports = {
         name: str(free_port())
-        for name in ("DB_PORT", "PORT", "API_METRICS_PORT", "WORKER_METRICS_PORT")
+        for name in ("DB_PORT", "PORT", "DIRECTORY_PORT", "API_METRICS_PORT", "WORKER_METRICS_PORT")
     }
     limits = {"THROTTLE_LIMIT": "1000000", "THROTTLE_AUTH_LIMIT": "1000000"}
     environment = {

@@ -50,7 +50,7 @@ async def keep_house(control: Control, stopping: asyncio.Event) -> None:
 
 async def _all_steps(control: Control, *, now: datetime) -> None:
     await control.kit.tokens.rotate(now=now)
-    for clean in (prune, prune_outbox, prune_sign_ins):
+    for clean in (prune, prune_outbox, prune_rows):
         async with control.database.begin(PLATFORM) as connection:
             await clean(connection)
     if purged := await purge_deleted(control, now=now):
@@ -61,8 +61,8 @@ async def _all_steps(control: Control, *, now: datetime) -> None:
         logger.info("the demo organization begins anew")
 
 
-async def prune_sign_ins(connection: Connection) -> int:
-    """Delete what no sign-in needs any more; how many rows."""
+async def prune_rows(connection: Connection) -> int:
+    """Delete what no sign-in and no gateway needs any more; how many rows."""
     deleted = 0
     for statement in (
         "DELETE FROM sessions WHERE expires_at < now() - interval '30 days'",
@@ -70,6 +70,8 @@ async def prune_sign_ins(connection: Connection) -> int:
         "DELETE FROM mail_tokens WHERE expires_at < now()",
         "DELETE FROM used_tokens WHERE expires_at < now() - interval '1 hour'",
         "DELETE FROM trusted_devices WHERE expires_at < now()",
+        # A gateway that was away longer finds its sum wrong, and fetches everything.
+        "DELETE FROM directory_removals WHERE removed_at < now() - interval '30 days'",
     ):
         deleted += int((await connection.execute(statement)).split()[-1])
     return deleted

@@ -10,6 +10,8 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
+from control.api_keys.directory import DirectoryFeed
+from control.api_keys.directory_server import serve_directory
 from control.app import ROUTES, Control, open_control
 from control.housekeeping import keep_house
 from shared.cors.middleware import TenantRules, cors_middleware
@@ -76,9 +78,13 @@ async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Even
         raise Conflict(
             f"port {settings.port} is in use ({error.strerror}): set PORT to another"
         ) from error
+    feed = DirectoryFeed(control.database, settings.retention_days)
+    await serve_directory(feed, settings, stack)
     await _serve_metrics(settings.api_metrics_port, "API_METRICS_PORT", stack, stopping)
     logger.info("the API serves on %s:%d", settings.api_listen_host, settings.port)
-    await cors.follow(stopping)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(cors.follow(stopping))
+        tasks.create_task(feed.run(address_of(settings), stopping))
 
 
 async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:

@@ -25,8 +25,9 @@ import asyncpg
 import orjson
 from rich.console import Console
 
-from shared.directory import PLATFORM_KEY_ID, pepper_of, platform_secret
+from shared.directory import PLATFORM_KEY_ID, platform_secret
 from shared.errors import Conflict, Unavailable
+from shared.peppers import Peppers
 from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
 
@@ -180,6 +181,7 @@ class Supervisor:
             "PORT": (settings.api_listen_host, settings.port),
             "INGEST_METRICS_PORT": ("127.0.0.1", settings.ingest_metrics_port),
             "WRITER_METRICS_PORT": ("127.0.0.1", settings.writer_metrics_port),
+            "DIRECTORY_PORT": (settings.directory_listen_host, settings.directory_port),
             "API_METRICS_PORT": ("127.0.0.1", settings.api_metrics_port),
             "WORKER_METRICS_PORT": ("127.0.0.1", settings.worker_metrics_port),
         }
@@ -317,17 +319,19 @@ def command(*arguments: str) -> list[str]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The same data folder whatever the working folder is, and telemetry into the product itself.
+    """What children share: the data folder, the directory of keys, telemetry into the product.
 
     Who names another endpoint for it, or switches it on or off, is heeded.
     """
     environment = {"TELEMETRYFLOW_DATA_DIR": str(settings.data_dir.resolve())}
+    if not settings.directory_address and not settings.directory_tls_cert_file:
+        environment["DIRECTORY_ADDRESS"] = f"127.0.0.1:{settings.directory_port}"
     is_elsewhere = settings.otel_exporter_otlp_endpoint or settings.otel_exporter_otlp_headers
     # With TLS, the gateway's certificate is for another name than this machine's own.
     if settings.otel_enabled == "auto" and (is_elsewhere or not settings.ingest_tls_cert_file):
         environment["OTEL_ENABLED"] = "true"
     if not is_elsewhere:
-        key = f"{PLATFORM_KEY_ID}:{platform_secret(pepper_of(settings))}"
+        key = f"{PLATFORM_KEY_ID}:{platform_secret(Peppers.of(settings).current)}"
         environment["OTEL_EXPORTER_OTLP_HEADERS"] = f"x-api-key={key}"
     return environment
 

@@ -19,7 +19,8 @@ from ingest.admission import MemoryBudget
 from ingest.backoff import Backoff
 from ingest.batcher import Batcher, BlockLimits
 from ingest.compression import compression
-from ingest.directory import Directory, SnapshotFile, keyless_tenant
+from ingest.directory import Directory, keyless_tenant
+from ingest.directory_follower import DirectoryFollower
 from ingest.embedded_log import EmbeddedLog
 from ingest.embedded_log.limits import Limits as LogLimits
 from ingest.gateway import Gateway
@@ -39,11 +40,11 @@ from ingest.writer import new_writer
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.rollups import run_due
 from shared.clickhouse.views import views_of_tenant
-from shared.directory import ensure_default_tenant, pepper_of
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.logger.set_up import set_up_logging
 from shared.metrics_server import MetricsServer
 from shared.otel.set_up import set_up_telemetry
+from shared.peppers import Peppers
 from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).
@@ -52,7 +53,6 @@ ROLL_UP_SECONDS: Final = 60.0
 # How long a log that is not there is left alone at most before it is tried again.
 LOG_RETRY_SECONDS_MAX: Final = 5.0
 LOG_FILE: Final = "log/log.db"
-DIRECTORY_FILE: Final = "directory.json"
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +118,10 @@ async def _gateway(settings: Settings, worker: int) -> None:
         log = await _log_when_there(settings)
         stack.push_async_callback(log.close)
         directory = _directory(settings)
-        source = SnapshotFile(settings.data_dir / DIRECTORY_FILE, directory)
-        source.load()
-        following = asyncio.create_task(source.follow())
+        follower = DirectoryFollower(settings, directory)
+        follower.load()
+        following = asyncio.create_task(follower.follow())
+        following.add_done_callback(_say_if_failed)
         stack.callback(following.cancel)
         counts = GatewayCounts(log)
         stack.push_async_callback(counts.close)
@@ -203,7 +204,7 @@ async def _writer(settings: Settings) -> None:
 
 def _say_if_failed(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the ledger is not written any more; restart the writer", exc_info=error)
+        logger.critical("a background task ended: restart this process", exc_info=error)
 
 
 async def _roll_up(clickhouse: ClickHouse, database: str) -> None:
@@ -217,14 +218,13 @@ async def _roll_up(clickhouse: ClickHouse, database: str) -> None:
 
 
 def _directory(settings: Settings) -> Directory:
-    ensure_default_tenant(settings.data_dir / DIRECTORY_FILE, settings.retention_days)
     tenant = keyless_tenant(embedded=settings.is_embedded, host=settings.listen_host)
-    return Directory(pepper=pepper_of(settings), keyless_tenant=tenant)
+    return Directory(peppers=Peppers.of(settings), keyless_tenant=tenant)
 
 
 def _request_seed(settings: Settings) -> int:
     """The same on all gateways that share the pepper."""
-    digest = hmac.digest(pepper_of(settings), b"request identity", "sha256")
+    digest = hmac.digest(Peppers.of(settings).current, b"request identity", "sha256")
     return int.from_bytes(digest[:8], "little")
 
 

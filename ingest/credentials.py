@@ -46,9 +46,11 @@ class Credentials:
     secret: str = field(default="", repr=False)
     tenant_id: str | None = None
     workspace_id: str | None = None
+    # Where it comes from: the peer of the connection.
+    address: str = field(default="", compare=False)
 
 
-def credentials_of(get: Callable[[str], str | None]) -> Credentials:
+def credentials_of(get: Callable[[str], str | None], address: str = "") -> Credentials:
     """The credentials among the headers that *get* finds by lower-case name.
 
     Unauthenticated when they are malformed, sent twice, or contradict one another. Values of a
@@ -58,7 +60,9 @@ def credentials_of(get: Callable[[str], str | None]) -> Credentials:
     if len(claims) > 1:
         raise Unauthenticated("the request carries several API keys that differ; send one")
     key_id, secret = claims.pop() if claims else (None, "")
-    return Credentials(key_id, secret, _scope(get, "x-tenant-id"), _scope(get, "x-workspace-id"))
+    return Credentials(
+        key_id, secret, _scope(get, "x-tenant-id"), _scope(get, "x-workspace-id"), address
+    )
 
 
 def _claims(get: Callable[[str], str | None]) -> list[tuple[str, str] | None]:

@@ -6,17 +6,14 @@ Only HMAC-SHA-256(pepper, secret) is kept: with that much entropy a slow passwor
 nothing but a lever for denial of service.
 """
 
-import contextlib
 import hashlib
 import hmac
-import os
 import secrets
-import tempfile
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from shared.directory.tokens import text_of_secret_file
 from shared.errors import Invalid
 from shared.settings import Settings
 
@@ -50,7 +47,7 @@ class Peppers:
         """API_KEY_PEPPER, or a file of the data folder that is made on first use."""
         if settings.api_key_pepper:
             return cls.from_text(settings.api_key_pepper)
-        return cls.from_text(_file_text(settings.data_dir / PEPPER_FILE))
+        return cls.from_text(text_of_secret_file(settings.data_dir / PEPPER_FILE))
 
     @property
     def current(self) -> bytes:
@@ -77,22 +74,3 @@ def new_secret() -> str:
     """A secret with its checksum."""
     random = secrets.token_hex(_RANDOM_HEX // 2)
     return f"tfs_{random}{zlib.crc32(random.encode()):08x}"
-
-
-def has_checksum(secret: str) -> bool:
-    """Whether *secret* is one that `new_secret` made, and no other 64 hex digits."""
-    random, checksum = secret[4 : 4 + _RANDOM_HEX], secret[4 + _RANDOM_HEX :]
-    return secret.startswith("tfs_") and checksum == f"{zlib.crc32(random.encode()):08x}"
-
-
-def _file_text(path: Path) -> str:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-        # Whole or not at all; when another process was first, its pepper stands.
-        with contextlib.suppress(FileExistsError):
-            os.link(made, path)
-        os.unlink(made)
-    return path.read_text()

@@ -106,6 +106,17 @@ def test_no_cython_function_is_longer_than_the_limit() -> None:
     assert not long
 
 
+def test_generated_code_is_that_of_its_source(tmp_path: Path) -> None:
+    source = "proto/telemetryflow/directory/v1"
+    out = [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+
+    _run("python", "-m", "grpc_tools.protoc", f"-I{source}", *out, "directory.proto")
+
+    for name in ("directory_pb2.py", "directory_pb2.pyi"):
+        held = (ROOT / "shared" / "directory" / name).read_text()
+        assert (tmp_path / name).read_text() == held, "run: make proto"
+
+
 def test_env_example_names_every_setting() -> None:
     expected = env_example()
 

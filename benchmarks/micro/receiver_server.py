@@ -8,8 +8,8 @@ It ends when its standard input does.
 
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
-from datetime import timedelta
 
 import uvloop
 
@@ -30,13 +30,15 @@ from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.records import rows_of
 from ingest.signals import Signal
-from shared.directory import SIGNALS, ApiKey, Snapshot, hash_secret, new_tenant, utc_now
+from shared.directory import new_tenant
+from shared.directory.directory_pb2 import Key
+from shared.peppers import Peppers
 from shared.settings import Settings
 from tests.fakes import MemoryLog
 
 RECEIVERS = {"http": HttpReceiver, "grpc": GrpcReceiver, "grpcio": GrpcioReceiver}
 PRINCIPAL = Principal("acme", 30)
-PEPPER = b"pepper"
+PEPPERS = Peppers.from_text("a pepper of a benchmark")
 
 
 class NoGateway:
@@ -81,19 +83,17 @@ class SwallowingLog(MemoryLog):
 def real_gateway(log: SwallowingLog) -> Gateway:
     """A gateway as `telemetryflow ingest` makes it, which knows the key of the clients."""
     settings = Settings.from_env({})
-    tenant = new_tenant("acme", dict.fromkeys(SIGNALS, 30))
-    now = utc_now()
-    key = ApiKey(
+    directory = Directory(peppers=PEPPERS)
+    directory.state.put_tenant(new_tenant("acme", dict.fromkeys(map(str, Signal), 30)))
+    key = Key(
         id=KEY_ID,
-        tenant_id=tenant.id,
-        name="benchmark",
-        secret_hash=hash_secret(PEPPER, SECRET),
-        signals=SIGNALS,
-        created_at=now,
-        expires_at=now + timedelta(days=1),
+        tenant="acme",
+        secret_hash=PEPPERS.hash(SECRET),
+        pepper_id=PEPPERS.current_id,
+        permissions=[f"{signal}:write" for signal in Signal],
+        works_until=int(time.time()) + 86_400,
     )
-    directory = Directory(pepper=PEPPER)
-    directory.replace(Snapshot().with_tenant(tenant).with_key(key))
+    directory.state.put_key(key)
     limits = BlockLimits(
         bytes_max=settings.ingest_block_bytes_max,
         rows_max=settings.ingest_block_rows_max,

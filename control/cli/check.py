@@ -10,14 +10,15 @@ from typing import Final
 
 from rich.console import Console
 
-from ingest.app import DIRECTORY_FILE, LOG_FILE, open_log
+from ingest.app import LOG_FILE, open_log
+from ingest.directory_follower import DIRECTORY_FILE
 from ingest.kafka_log import KafkaLog
 from ingest.log import CountingLog, TelemetryLog
 from ingest.partition_writer import WRITER_GROUP
 from ingest.signals import TOPIC_OF_SIGNAL
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
-from shared.directory import load_snapshot
+from shared.directory.state import DirectoryState
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.postgres.database import address_of
 from shared.postgres.migrate import migrations, pending
@@ -98,8 +99,8 @@ async def _directory(settings: Settings) -> list[Finding]:
     path = settings.data_dir / DIRECTORY_FILE
     if not path.exists():
         return [Finding(State.WARN, "keys", "no directory yet: the gateway makes it at its start")]
-    snapshot = load_snapshot(path)
-    text = f"{len(snapshot.tenants)} tenants, {len(snapshot.keys)} keys"
+    state = DirectoryState.load(path)
+    text = f"{len(state.tenants)} tenants, {state.keys_count} keys, as the gateway knows them"
     return [Finding(State.OK, "keys", text)]
 
 

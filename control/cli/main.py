@@ -137,13 +137,19 @@ def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:
     key = commands.add_parser("key", help="API keys that exporters send with")
     actions = key.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = _add(actions, "create", "make a key; its secret is shown once", "cli.keys:create")
-    create.add_argument("--tenant", default="default", help="made if it does not exist")
     create.add_argument("--name", default="default", help="what the key is for")
     create.add_argument("--signals", default="traces,metrics,logs", help="comma-separated")
     create.add_argument("--days", type=int, default=365, help="expires after (default 365)")
-    _add(actions, "list", "all keys, without their secrets", "cli.keys:list_keys")
+    listing = _add(actions, "list", "your tenant's keys, without secrets", "cli.keys:list_keys")
+    rotate = _add(actions, "rotate", "replace a key by a new one", "cli.keys:rotate")
+    rotate.add_argument("--grace", type=int, default=30, help="minutes that the old one works on")
     revoke = _add(actions, "revoke", "refuse a key from now on", "cli.keys:revoke")
-    revoke.add_argument("key_id", metavar="KEY_ID")
+    for action in (rotate, revoke):
+        action.add_argument("key_id", metavar="KEY_ID", help="tfk_ and 32 hex digits")
+    for action in (create, listing, rotate, revoke):
+        action.add_argument("--api", default="", metavar="URL", help="where the API is")
+        action.add_argument("--email", default="", help="sign in as; TELEMETRYFLOW_TOKEN is better")
+        action.add_argument("--tenant", default="", metavar="ID", help="instead of your first")
 
 
 def _add_dead_letters(commands: "_Commands[argparse.ArgumentParser]") -> None:

@@ -59,7 +59,8 @@ CREATE INDEX api_keys_changed ON api_keys (changed_by_xid);
 CREATE TABLE directory_removals (
   changed_by_xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
   kind text NOT NULL CHECK (kind IN ('tenant', 'key')),
-  name text NOT NULL
+  name text NOT NULL,
+  removed_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX directory_removals_changed ON directory_removals (changed_by_xid);
 

@@ -15,7 +15,7 @@ from ingest.exports import FULL_SUCCESS, Encoding
 from ingest.receivers import http2
 from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import IDENTITY, Hold, inflated
-from ingest.receivers.fields import credential_key, credentials_in
+from ingest.receivers.fields import address_of, credential_key, credentials_in
 from ingest.receivers.grpc_calls import (
     HEALTH_CHECK,
     HEALTH_WATCH,
@@ -248,7 +248,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return None
         key, known = credential_key(fields), self._known_credentials
         if key != known[0]:
-            known = self._known_credentials = (key, credentials_in(fields))
+            credentials = credentials_in(fields, address_of(self._transport))
+            known = self._known_credentials = (key, credentials)
         head = Head(fields, known[1])
         self._known_headers, self._known_head = event.headers, head
         return head

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
+from urllib.parse import unquote
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
@@ -215,7 +216,12 @@ def _credentials_of(context: Context) -> Credentials:
         key = name.encode()
         raw = value if isinstance(value, bytes) else value.encode()
         fields[key] = fields[key] + b", " + raw if key in fields else raw
-    return credentials_in(fields)
+    return credentials_in(fields, _address_of(context.peer()))
+
+
+def _address_of(peer: str) -> str:
+    """The address in `ipv4:127.0.0.1:5` or `ipv6:%5B::1%5D:5`, as grpcio tells it."""
+    return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
 def _status_message(status: int) -> bytes:

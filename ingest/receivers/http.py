@@ -17,7 +17,7 @@ from ingest.credentials import Credentials
 from ingest.exports import Answer, Exporter
 from ingest.receivers import http_responses as responses
 from ingest.receivers.bodies import IDENTITY, Hold, inflated
-from ingest.receivers.fields import credential_key, credentials_in
+from ingest.receivers.fields import address_of, credential_key, credentials_in
 from ingest.receivers.http_exchange import Exchange
 from ingest.receivers.http_head import HeadReader
 from ingest.receivers.http_requests import (
@@ -349,7 +349,8 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         """Those of the headers, which clients repeat from request to request."""
         key, known = credential_key(self._headers), self._known_credentials
         if key != known[0]:
-            known = self._known_credentials = (key, credentials_in(self._headers))
+            credentials = credentials_in(self._headers, address_of(self._transport))
+            known = self._known_credentials = (key, credentials)
         return known[1]
 
     def _answer_health(self, exchange: Exchange, path: bytes, method: bytes) -> None:

@@ -8,7 +8,7 @@ filter on the view would not use the index.
 
 from typing import Final
 
-from shared.directory import TENANT_ID
+from shared.directory import TENANT_NAME
 from shared.errors import Invalid
 
 _NO_TRACE: Final = "0" * 32
@@ -65,7 +65,7 @@ _TRACE_TIMES: Final = (
 
 def tenant_database(tenant_id: str) -> str:
     """Name of the database of a tenant's views; Invalid for an id that no tenant can have."""
-    if not TENANT_ID.fullmatch(tenant_id):
+    if not TENANT_NAME.fullmatch(tenant_id):
         raise Invalid(f"{tenant_id!r} is not a tenant id")
     return f"tenant_{tenant_id}"
 

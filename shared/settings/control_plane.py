@@ -98,6 +98,20 @@ class ControlPlaneSettings:
     mfa_issuer: str = setting("TelemetryFlow", "name in authenticator apps")
     mfa_window: int = setting(1, "steps of 30 s that a code may be off", least=0, most=5)
 
+    telemetryflow_token: str = setting(
+        "", "access token that `telemetryflow key` shows to the API", secret=True
+    )
+    telemetryflow_password: str = setting(
+        "", "password of `telemetryflow key --email`; empty: asked for", secret=True
+    )
+
+    directory_listen_host: str = setting(
+        "127.0.0.1", "where the API serves the directory of keys to gateways"
+    )
+    directory_port: int = tcp_port(3001, "its port")
+    directory_tls_cert_file: str = setting("", "its certificate, PEM; empty: no TLS")
+    directory_tls_key_file: str = setting("", "the certificate's key, PEM")
+
     smtp_host: str = setting("", "mail server; empty: mails are files in the data folder")
     smtp_port: int = tcp_port(587, "its port")
     smtp_secure: str = setting("starttls", "how mail travels", choices=("none", "starttls", "tls"))

@@ -47,7 +47,18 @@ class DataPlaneSettings:
         "", "origins, separated by commas, that browsers may send from"
     )
     api_key_pepper: str = setting(
-        "", "secret that API keys are hashed with; default: made in the data folder", secret=True
+        "",
+        "secret that API keys are hashed with; empty: made in the data folder; rotation: new,old",
+        secret=True,
+    )
+    directory_address: str = setting(
+        "", "host:port of the control plane's directory; empty: only the default tenant is known"
+    )
+    directory_token: str = setting(
+        "", "what gateways show to it; empty: made in the data folder", secret=True
+    )
+    directory_tls_ca_file: str = setting(
+        "", "authority of the directory's certificate, PEM; empty: no TLS"
     )
 
     log_retention_hours: int = setting(

@@ -17,7 +17,9 @@ from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from shared.directory.state import DirectoryState
 from shared.faults import CRASH_VARIABLE
+from tests.directory_states import save_directory
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = (sys.executable, "-c", "from control.cli import main; raise SystemExit(main())")
@@ -273,14 +275,12 @@ class Product:
             check=False,
         )
 
-    def share_directory(self) -> None:
-        """Gives every gateway the tenants and keys of the first; before they start."""
-        source = Path(self.settings["TELEMETRYFLOW_DATA_DIR"]) / "directory.json"
+    def write_directory(self, state: DirectoryState) -> None:
+        """Gives every gateway these tenants and keys; before they start."""
+        save_directory(Path(self.settings["TELEMETRYFLOW_DATA_DIR"]), state)
         for name in self.names:
             if name.startswith("ingest-"):
-                target = self._data_dir / name / source.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(source.read_bytes())
+                save_directory(self._data_dir / name, state)
 
     def _clickhouse_answers(self) -> bool:
         try:

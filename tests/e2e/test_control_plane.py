@@ -27,7 +27,7 @@ class ControlPlane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.postgres = PostgresServer(folder)
-        port, metrics, worker = free_ports(3)
+        port, metrics, worker, directory = free_ports(4)
         self.url = f"http://127.0.0.1:{port}"
         self._metrics = {"api": metrics, "worker": worker}
         self.environment = {
@@ -36,6 +36,7 @@ class ControlPlane:
             "TELEMETRYFLOW_DATA_DIR": str(folder),
             "DB_PORT": str(self.postgres.port),
             "PORT": str(port),
+            "DIRECTORY_PORT": str(directory),
             "API_METRICS_PORT": str(metrics),
             "WORKER_METRICS_PORT": str(worker),
             "THROTTLE_AUTH_LIMIT": "100000",

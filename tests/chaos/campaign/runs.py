@@ -1,6 +1,5 @@
 """One product under fire, seed after seed, and the verdict on each."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -9,11 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from shared.directory.state import DirectoryState
+from shared.peppers import Peppers
 from tests.chaos.campaign.bodies import ID_ATTRIBUTE, TENANT_ATTRIBUTE
 from tests.chaos.campaign.clients import Clients, Sender, Tally
 from tests.chaos.campaign.health import health
 from tests.chaos.campaign.nemesis import Nemesis
 from tests.chaos.kafka_products import SESSION_SECONDS, kafka_settings
+from tests.directory_states import add_key, state_of
 from tests.e2e.processes import Product, free_ports
 from tests.kafka.broker import Broker
 from tests.kafka.broker import free_ports as broker_ports
@@ -203,16 +205,21 @@ class Campaign:
             clickhouse_port=clickhouse_port,
             own_clickhouse_port=behind,
         )
-        self._senders = [Sender("default", {}), *(self._with_key(tenant) for tenant in TENANTS)]
-        self.product.share_directory()
+        directory = state_of("default", *TENANTS)
+        peppers = Peppers.from_text(self.product.settings["API_KEY_PEPPER"])
+        self._senders = [
+            Sender("default", {}),
+            *(_with_key(directory, peppers, tenant) for tenant in TENANTS),
+        ]
+        self.product.write_directory(directory)
         stack.enter_context(self.product)
         if several:
             self.product.stop("writer-3")
 
-    def _with_key(self, tenant: str) -> Sender:
-        printed = self.product.command("key", "create", "--tenant", tenant)
-        identity, secret = re.findall(r"tf[ks]_[0-9a-f]+", printed)[:2]
-        return Sender(tenant, {"Authorization": f"Bearer {identity}:{secret}"})
+
+def _with_key(directory: DirectoryState, peppers: Peppers, tenant: str) -> Sender:
+    key, secret = add_key(directory, peppers, tenant)
+    return Sender(tenant, {"Authorization": f"Bearer {key.id}:{secret}"})
 
 
 def _name(seed: int) -> str:

@@ -1,165 +1,228 @@
-"""Who may write, decided from a snapshot in memory, and how the snapshot gets there."""
+"""Who may write, decided from what is in memory, and how that survives in a file."""
 
-import asyncio
-import json
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from ingest import directory as directory_module
 from ingest.credentials import Credentials
-from ingest.directory import Directory, SnapshotFile, keyless_tenant
+from ingest.directory import Directory, keyless_tenant
+from ingest.directory_follower import DIRECTORY_FILE, state_at_start
 from ingest.signals import Signal
-from shared.directory import (
-    ApiKey,
-    Snapshot,
-    create_key,
-    ensure_default_tenant,
-    load_or_create_pepper,
-    load_snapshot,
-    new_tenant,
-    retention_class,
-    revoke_key,
-    save_snapshot,
-)
-from shared.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from shared.directory import PLATFORM_KEY_ID, new_tenant, platform_secret, retention_class
+from shared.directory.directory_pb2 import FollowResponse, Key
+from shared.directory.state import DirectoryState
+from shared.errors import Forbidden, Invalid, Unauthenticated
+from shared.peppers import Peppers
+from shared.settings import Settings
+from tests.directory_states import DAYS, add_key, state_of
 
-PEPPER = b"pepper"
-NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-DAYS = {"traces": 14, "logs": 30, "metrics": 90}
-
-
-def snapshot_with_key(
-    signals: tuple[str, ...] = ("traces", "metrics", "logs"),
-) -> tuple[Snapshot, ApiKey, str]:
-    snapshot = Snapshot().with_tenant(new_tenant("acme", DAYS))
-    return create_key(
-        snapshot, tenant_id="acme", name="test", pepper=PEPPER, now=NOW, signals=signals
-    )
+PEPPERS = Peppers.from_text("p" * 32)
+NOW = 1_777_000_000.0
 
 
 def directory_of(
-    snapshot: Snapshot, *, keyless: str | None = None, now: datetime = NOW
+    state: DirectoryState, *, keyless: str | None = None, now: float = NOW
 ) -> Directory:
-    directory = Directory(pepper=PEPPER, keyless_tenant=keyless, clock=lambda: now)
-    directory.replace(snapshot)
+    directory = Directory(peppers=PEPPERS, keyless_tenant=keyless, clock=lambda: now)
+    directory.state = state
     return directory
 
 
 def test_a_key_gives_its_tenant_and_the_retention_of_the_signal() -> None:
-    snapshot, key, secret = snapshot_with_key()
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme")
 
-    principal = directory_of(snapshot).authenticate(Credentials(key.id, secret), Signal.LOGS)
+    principal = directory_of(state).authenticate(Credentials(key.id, secret), Signal.LOGS)
 
-    assert principal.tenant_id == "acme"
-    assert principal.retention_days == 30
+    assert (principal.tenant_id, principal.retention_days) == ("acme", 30)
 
 
-def test_an_unknown_key_and_a_wrong_secret_are_told_alike() -> None:
-    snapshot, key, _secret = snapshot_with_key()
-    directory = directory_of(snapshot)
+def test_S15_an_unknown_key_and_a_wrong_secret_are_told_alike() -> None:
+    state = state_of("acme")
+    key, _secret = add_key(state, PEPPERS, "acme")
+    directory = directory_of(state)
 
     with pytest.raises(Unauthenticated) as wrong:
         directory.authenticate(Credentials(key.id, "tfs_" + "0" * 64), Signal.TRACES)
     with pytest.raises(Unauthenticated) as unknown:
-        directory.authenticate(Credentials("tfk_" + "0" * 32, "tfs_" + "0" * 64), Signal.TRACES)
+        directory.authenticate(Credentials("tfk_" + "0" * 31 + "1", "tfs_" + "0" * 64), Signal.LOGS)
 
     assert str(wrong.value) == str(unknown.value)
 
 
-def test_an_expired_and_a_revoked_key_are_refused() -> None:
-    snapshot, key, secret = snapshot_with_key()
-    credentials = Credentials(key.id, secret)
+def test_S15_secrets_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a key that nobody has: as many bytes, once."""
+    compared: list[tuple[int, int]] = []
 
-    with pytest.raises(Unauthenticated, match="expired"):
-        directory_of(snapshot, now=NOW + timedelta(days=366)).authenticate(
-            credentials, Signal.TRACES
-        )
+    def compare(given: bytes, held: bytes) -> bool:
+        compared.append((len(given), len(held)))
+        return given == held
+
+    monkeypatch.setattr("ingest.directory.hmac.compare_digest", compare)
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme")
+    directory = directory_of(state)
+
+    directory.authenticate(Credentials(key.id, secret), Signal.TRACES)
+    for key_id in (key.id, "tfk_" + "0" * 31 + "1"):
+        with pytest.raises(Unauthenticated):
+            directory.authenticate(Credentials(key_id, "tfs_" + "0" * 64), Signal.TRACES)
+
+    assert compared == [(32, 32)] * 3
+
+
+def test_a_key_ends_by_the_control_planes_clock() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme", works_until=int(NOW))
+    credentials = Credentials(key.id, secret)
+    behind = directory_of(state, now=NOW - 3_600)
+    behind.clock_offset_seconds = 3_600
+    ahead = directory_of(state, now=NOW + 3_600)
+    ahead.clock_offset_seconds = -3_601
+
+    with pytest.raises(Unauthenticated, match="revoked or expired"):
+        behind.authenticate(credentials, Signal.TRACES)
+    assert ahead.authenticate(credentials, Signal.TRACES).tenant_id == "acme"
+
+
+def test_a_key_that_has_ended_is_refused_though_it_was_used_before() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme")
+    directory = directory_of(state)
+    credentials = Credentials(key.id, secret)
+    directory.authenticate(credentials, Signal.TRACES)
+
+    ended = Key()
+    ended.CopyFrom(key)
+    ended.has_ended, ended.changed = True, 2
+    state.put_key(ended)
+
     with pytest.raises(Unauthenticated, match="revoked"):
-        directory_of(revoke_key(snapshot, key.id, now=NOW)).authenticate(credentials, Signal.TRACES)
+        directory.authenticate(credentials, Signal.TRACES)
 
 
 def test_a_key_writes_only_its_signals() -> None:
-    snapshot, key, secret = snapshot_with_key(signals=("traces",))
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme", signals=("traces",))
 
     with pytest.raises(Forbidden, match="may not write logs"):
-        directory_of(snapshot).authenticate(Credentials(key.id, secret), Signal.LOGS)
+        directory_of(state).authenticate(Credentials(key.id, secret), Signal.LOGS)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_allowed"),
+    [
+        ("10.1.2.3", True),
+        ("::ffff:10.1.2.3", True),
+        ("2001:db8::7", True),
+        ("11.1.2.3", False),
+        ("2001:db9::7", False),
+        ("", False),
+    ],
+)
+def test_a_key_is_used_from_its_networks_alone(address: str, is_allowed: bool) -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme", networks=["10.0.0.0/8", "2001:db8::/32"])
+    credentials = Credentials(key.id, secret, address=address)
+
+    if is_allowed:
+        assert directory_of(state).authenticate(credentials, Signal.LOGS).tenant_id == "acme"
+    else:
+        with pytest.raises(Forbidden, match="may not be used from"):
+            directory_of(state).authenticate(credentials, Signal.LOGS)
 
 
 def test_I14_another_tenant_than_the_keys_is_refused() -> None:
-    snapshot, key, secret = snapshot_with_key()
+    state = state_of("acme", "globex")
+    key, secret = add_key(state, PEPPERS, "acme")
 
     with pytest.raises(Forbidden, match="X-Tenant-Id"):
-        directory_of(snapshot).authenticate(
+        directory_of(state).authenticate(
             Credentials(key.id, secret, tenant_id="globex"), Signal.TRACES
         )
 
 
+def test_a_tenant_that_is_deactivated_or_gone_takes_nothing() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme")
+    state.put_tenant(new_tenant("acme", DAYS, is_active=False))
+
+    with pytest.raises(Forbidden, match="deactivated"):
+        directory_of(state).authenticate(Credentials(key.id, secret), Signal.TRACES)
+    state.remove_tenant("acme")
+    with pytest.raises(Forbidden, match="does not exist any more"):
+        directory_of(state).authenticate(Credentials(key.id, secret), Signal.TRACES)
+
+
+def test_the_product_itself_writes_as_the_tenant_platform() -> None:
+    secret = platform_secret(PEPPERS.current)
+    directory = directory_of(state_of("default"))
+
+    principal = directory.authenticate(Credentials(PLATFORM_KEY_ID, secret), Signal.LOGS)
+
+    assert (principal.tenant_id, principal.retention_days) == ("platform", 7)
+    with pytest.raises(Unauthenticated):
+        directory.authenticate(Credentials(PLATFORM_KEY_ID, "tfs_" + "0" * 64), Signal.LOGS)
+
+
 def test_without_credentials_only_the_embedded_loopback_accepts() -> None:
-    snapshot = Snapshot().with_tenant(new_tenant("default", DAYS))
+    state = state_of("default")
     nobody = Credentials(None, "")
 
     assert (
-        directory_of(snapshot, keyless="default").authenticate(nobody, Signal.TRACES).tenant_id
+        directory_of(state, keyless="default").authenticate(nobody, Signal.TRACES).tenant_id
         == "default"
     )
     with pytest.raises(Unauthenticated, match="API key is needed"):
-        directory_of(snapshot).authenticate(nobody, Signal.TRACES)
+        directory_of(state).authenticate(nobody, Signal.TRACES)
     assert keyless_tenant(embedded=True, host="127.0.0.1") == "default"
     assert keyless_tenant(embedded=True, host="0.0.0.0") is None
     assert keyless_tenant(embedded=False, host="127.0.0.1") is None
 
 
-def test_a_snapshot_survives_its_file_and_keeps_no_secret(tmp_path: Path) -> None:
-    snapshot, _key, secret = snapshot_with_key()
-    path = tmp_path / "directory.json"
+def test_a_directory_survives_its_file_and_keeps_no_secret(tmp_path: Path) -> None:
+    state = state_of("acme", "default")
+    key, secret = add_key(state, PEPPERS, "acme")
+    state.epoch, state.revision = "e", 7
+    path = tmp_path / "directory.bin"
 
-    save_snapshot(path, snapshot)
+    state.save(path)
+    loaded = DirectoryState.load(path)
 
-    assert load_snapshot(path) == snapshot
-    assert secret not in path.read_text()
-    assert secret.removeprefix("tfs_") not in path.read_text()
+    assert (loaded.epoch, loaded.revision, loaded.checksum) == ("e", 7, state.checksum)
+    assert (loaded.tenants, loaded.key(key.id)) == (state.tenants, key)
+    assert secret.encode() not in path.read_bytes()
     assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "keys": 3}'])
-def test_a_damaged_snapshot_is_told_apart_from_a_missing_one(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "directory.json"
-    path.write_text(content)
-
-    with pytest.raises(Invalid, match=r"directory\.json"):
-        load_snapshot(path)
-    with pytest.raises(FileNotFoundError):
-        load_snapshot(tmp_path / "other.json")
-
-
-async def test_a_change_is_in_force_soon_and_a_damaged_file_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damage", ["", "{}", "cut", "flipped"])
+def test_a_damaged_file_is_told_and_the_gateway_begins_with_the_default_tenant(
+    tmp_path: Path, damage: str
 ) -> None:
-    monkeypatch.setattr(directory_module, "POLL_SECONDS", 0.01)
-    path = tmp_path / "directory.json"
-    snapshot, key, secret = snapshot_with_key()
-    save_snapshot(path, snapshot)
-    directory = directory_of(Snapshot())
-    source = SnapshotFile(path, directory)
-    source.load()
-    credentials = Credentials(key.id, secret)
-    assert directory.authenticate(credentials, Signal.TRACES).tenant_id == "acme"
-    following = asyncio.create_task(source.follow())
+    path = tmp_path / DIRECTORY_FILE
+    state_of("acme").save(path)
+    whole = path.read_bytes()
+    damaged = {"cut": whole[:-1], "flipped": whole[:-1] + bytes([whole[-1] ^ 1])}
+    path.write_bytes(damaged.get(damage, damage.encode()))
 
-    path.write_text("{damaged")
-    await asyncio.sleep(0.1)
-    assert directory.authenticate(credentials, Signal.TRACES).tenant_id == "acme"
-    save_snapshot(path, revoke_key(snapshot, key.id, now=NOW))
-    async with asyncio.timeout(5):
-        while True:
-            try:
-                directory.authenticate(credentials, Signal.TRACES)
-            except Unauthenticated:
-                break
-            await asyncio.sleep(0.01)
-    following.cancel()
+    with pytest.raises(Invalid, match=r"directory\.bin"):
+        DirectoryState.load(path)
+    with pytest.raises(FileNotFoundError):
+        DirectoryState.load(tmp_path / "other")
+    assert set(state_at_start(path, Settings()).tenants) == {"default"}
+
+
+def test_the_sum_is_the_same_whatever_way_a_state_came_about() -> None:
+    state, other = state_of("acme", "globex"), state_of("globex")
+    key, _ = add_key(state, PEPPERS, "acme")
+    removed, _ = add_key(state, PEPPERS, "globex")
+    state.remove_key(removed.id)
+
+    for piece in state.pieces():
+        other.apply(piece)
+    assert other.checksum == state.checksum != DirectoryState().checksum
+    other.apply(FollowResponse(removed_keys=[key.id, "tfk_unknown"], removed_tenants=["acme"]))
+    assert other.checksum == state_of("globex").checksum
 
 
 def test_retention_is_rounded_up_to_a_class_that_bounds_partitions() -> None:
@@ -169,42 +232,7 @@ def test_retention_is_rounded_up_to_a_class_that_bounds_partitions() -> None:
             retention_class(days)
 
 
-@pytest.mark.parametrize("tenant_id", ["", "-a", "a b", "a/b", "a'b", "x" * 65, "ä"])
-def test_a_tenant_id_that_would_not_fit_a_database_name_is_refused(tenant_id: str) -> None:
-    with pytest.raises(Invalid, match="tenant id"):
-        new_tenant(tenant_id, DAYS)
-
-
-def test_keys_are_made_for_existing_tenants_with_sensible_terms_only() -> None:
-    snapshot = Snapshot().with_tenant(new_tenant("acme", DAYS))
-
-    def create(**terms: object) -> None:
-        create_key(
-            snapshot,
-            **{"tenant_id": "acme", "name": "n", "pepper": PEPPER, "now": NOW, **terms},  # type: ignore[arg-type]
-        )
-
-    with pytest.raises(NotFound):
-        create(tenant_id="globex")
-    refused: tuple[dict[str, object], ...] = (
-        {"name": ""},
-        {"signals": ["profiles"]},
-        {"signals": []},
-        {"expires_in_days": 731},
-        {"expires_in_days": 0},
-    )
-    for terms in refused:
-        with pytest.raises(Invalid):
-            create(**terms)
-    with pytest.raises(NotFound):
-        revoke_key(snapshot, "tfk_unknown", now=NOW)
-
-
-def test_the_pepper_and_the_default_tenant_are_made_once(tmp_path: Path) -> None:
-    pepper = load_or_create_pepper(tmp_path / "secrets" / "pepper")
-    first = ensure_default_tenant(tmp_path / "directory.json", DAYS)
-
-    assert len(pepper) == 64
-    assert load_or_create_pepper(tmp_path / "secrets" / "pepper") == pepper
-    assert ensure_default_tenant(tmp_path / "directory.json", {**DAYS, "logs": 3}) == first
-    assert json.loads((tmp_path / "directory.json").read_text())["revision"] == 1
+@pytest.mark.parametrize("name", ["", "-a", "a b", "a/b", "a'b", "x" * 65, "ä"])
+def test_a_tenant_whose_name_would_not_fit_a_database_is_refused(name: str) -> None:
+    with pytest.raises(Invalid, match="tenant"):
+        new_tenant(name, DAYS)

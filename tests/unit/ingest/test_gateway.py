@@ -19,8 +19,9 @@ from ingest.ledger.counts import GatewayCounts
 from ingest.log import Headers
 from ingest.records import from_headers
 from ingest.signals import Signal
-from shared.directory import Snapshot, new_tenant
 from shared.errors import Invalid, Unauthenticated, Unavailable
+from shared.peppers import Peppers
+from tests.directory_states import state_of
 from tests.fakes import MemoryLog
 
 NOBODY = Credentials()
@@ -48,9 +49,8 @@ class GatedLog(MemoryLog):
 
 
 def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS, *, tenant: str = "default") -> Gateway:
-    directory = Directory(pepper=b"p", keyless_tenant=tenant)
-    days = {"traces": 14, "logs": 30, "metrics": 90}
-    directory.replace(Snapshot().with_tenant(new_tenant(tenant, days)))
+    directory = Directory(peppers=Peppers.from_text("p" * 32), keyless_tenant=tenant)
+    directory.state = state_of(tenant)
     return Gateway(
         directory=directory,
         batcher=Batcher(log, lanes=1, limits=limits, compress=compression("zstd")),
@@ -323,7 +323,7 @@ async def test_unknown_credentials_are_refused_before_the_body_is_looked_at() ->
     with pytest.raises(Unauthenticated):
         await gateway.export(
             Signal.TRACES,
-            Credentials("tfk_" + "0" * 32, "tfs_" + "0" * 64),
+            Credentials("tfk_" + "1" * 32, "tfs_" + "0" * 64),
             Encoding.PROTOBUF,
             b"\xff",
         )

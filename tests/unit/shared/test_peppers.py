@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import Invalid
-from shared.peppers import PEPPER_FILE, Peppers, has_checksum, new_key_id, new_secret
+from shared.peppers import PEPPER_FILE, Peppers, new_key_id, new_secret
 from shared.settings import Settings
 
 OLD, NEW = "o" * 32, "n" * 32
@@ -20,8 +20,6 @@ def test_a_secret_carries_its_checksum() -> None:
 
     assert re.fullmatch(r"tfs_[0-9a-f]{64}", secret)
     assert int(secret[-8:], 16) == zlib.crc32(secret[4:-8].encode())
-    assert has_checksum(secret)
-    assert not has_checksum(f"{secret[:-1]}{'0' if secret[-1] != '0' else '1'}")
     assert re.fullmatch(r"tfk_[0-9a-f]{32}", new_key_id())
 
 

@@ -1,0 +1,52 @@
+"""Directories by hand: tenants and keys as gateways know them, without a control plane."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ingest.directory_follower import DIRECTORY_FILE
+from shared.directory import new_tenant
+from shared.directory.directory_pb2 import Key
+from shared.directory.state import DirectoryState
+from shared.peppers import Peppers, new_key_id, new_secret
+
+DAYS = {"traces": 14, "logs": 30, "metrics": 90}
+SIGNALS = ("traces", "metrics", "logs")
+FOR_EVER = 1 << 40
+
+
+def state_of(*tenants: str) -> DirectoryState:
+    """These tenants, and no keys."""
+    state = DirectoryState()
+    for name in tenants:
+        state.put_tenant(new_tenant(name, DAYS))
+    return state
+
+
+def add_key(
+    state: DirectoryState,
+    peppers: Peppers,
+    tenant: str,
+    *,
+    signals: Sequence[str] = SIGNALS,
+    works_until: int = FOR_EVER,
+    networks: Sequence[str] = (),
+) -> tuple[Key, str]:
+    """A new key of *tenant*, and its secret."""
+    secret = new_secret()
+    key = Key(
+        id=new_key_id(),
+        changed=1,
+        tenant=tenant,
+        secret_hash=peppers.hash(secret),
+        pepper_id=peppers.current_id,
+        permissions=[f"{signal}:write" for signal in signals],
+        works_until=works_until,
+        allowed_networks=networks,
+    )
+    state.put_key(key)
+    return key, secret
+
+
+def save_directory(folder: Path, state: DirectoryState) -> None:
+    """Where a gateway with that data folder begins."""
+    state.save(folder / DIRECTORY_FILE)

@@ -1,0 +1,302 @@
+"""The directory from the API to gateways: real PostgreSQL, real gRPC."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import pytest
+
+from control.api_keys.directory import DirectoryFeed, _pages
+from control.api_keys.directory_server import serve_directory
+from ingest.credentials import Credentials
+from ingest.directory import Directory
+from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
+from ingest.signals import Signal
+from shared.directory.directory_pb2 import FollowRequest
+from shared.directory.state import DirectoryState
+from shared.errors import Forbidden, TelemetryFlowError, Unauthenticated
+from shared.peppers import Peppers
+from shared.postgres.database import address_of
+from shared.postgres.scope import PLATFORM
+from tests.control.client import Client
+from tests.control.product import Running, running, settings_for
+from tests.postgres.server import free_port
+
+SECONDS_MAX = 20.0
+NEW = {"name": "Collectors"}
+TOKEN = "a token for tests"
+
+
+@pytest.fixture
+async def product(database_address: Any, tmp_path: Path) -> AsyncIterator[Running]:
+    settings = settings_for(
+        database_address, tmp_path, directory_port=free_port(), directory_token=TOKEN
+    )
+    async with running(settings, tmp_path) as product:
+        yield product
+
+
+@asynccontextmanager
+async def serving(product: Running, port: int = 0) -> AsyncIterator[DirectoryFeed]:
+    """The directory of one API process; *port* instead of that of the settings."""
+    settings = product.control.settings
+    if port:
+        settings = replace(settings, directory_port=port)
+    feed = DirectoryFeed(product.control.database, settings.retention_days)
+    stopping = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        await serve_directory(feed, settings, stack)
+        task = asyncio.create_task(feed.run(address_of(settings), stopping))
+        yield feed
+        stopping.set()
+        await task
+
+
+class Gate:
+    """The part of a gateway that decides who may write."""
+
+    def __init__(self, product: Running, folder: Path, **values: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        port = product.control.settings.directory_port
+        settings = replace(
+            product.control.settings,
+            **{
+                "telemetryflow_data_dir": str(folder),
+                "directory_address": f"127.0.0.1:{port}",
+                **values,
+            },
+        )
+        self.path = folder / DIRECTORY_FILE
+        self.directory = Directory(peppers=Peppers.of(product.control.settings))
+        self.follower = DirectoryFollower(settings, self.directory)
+        self.follower.load()
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self.follower.follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+
+    def says(self, made: Any) -> str:
+        """What becomes of a request with that key."""
+        credentials = Credentials(made["key"]["keyId"], made["secret"])
+        try:
+            return self.directory.authenticate(credentials, Signal.TRACES).tenant_id
+        except TelemetryFlowError as error:
+            return {Unauthenticated: "unauthenticated", Forbidden: "forbidden"}[type(error)]
+
+    @property
+    def revision(self) -> int:
+        return self.directory.state.revision
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS_MAX):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_key_is_known_to_every_gateway_and_refused_after_its_revocation(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    before = (await ada.post("/api-keys", NEW)).json
+    async with (
+        serving(product),
+        Gate(product, tmp_path / "a") as first,
+        Gate(product, tmp_path / "b") as second,
+    ):
+        gates = (first, second)
+        await until(lambda: all(gate.says(before) == before["key"]["tenantId"] for gate in gates))
+        after = (await ada.post("/api-keys", NEW)).json
+        await until(lambda: all(gate.says(after) == after["key"]["tenantId"] for gate in gates))
+        await ada.delete(f"/api-keys/{after['key']['id']}")
+        await until(lambda: all(gate.says(after) == "unauthenticated" for gate in gates))
+        assert all(gate.says(before) == before["key"]["tenantId"] for gate in gates)
+
+
+async def test_a_tenant_that_is_switched_off_is_refused_and_one_that_is_purged_is_forgotten(
+    product: Running, tmp_path: Path
+) -> None:
+    admin = await product.as_admin()
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    tenant = (await ada.get("/tenants")).json["data"][0]
+    organization = f"/organizations/{tenant['organizationId']}"
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == tenant["id"])
+        await admin.post(f"{organization}/deactivate")
+        await until(lambda: gate.says(made) == "forbidden")
+        await admin.post(f"{organization}/activate")
+        await until(lambda: gate.says(made) == tenant["id"])
+        assert (await admin.delete(organization)).status == 204
+        await until(lambda: gate.says(made) == "forbidden")
+        assert (await admin.post(f"{organization}/purge")).status == 204
+        await until(lambda: gate.says(made) == "unauthenticated")
+
+
+async def test_two_control_planes_say_the_same_and_a_gateway_goes_from_one_to_the_other(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    port = free_port()
+    async with (
+        serving(product, port),
+        Gate(product, tmp_path / "b", directory_address=f"127.0.0.1:{port}") as second,
+    ):
+        async with serving(product), Gate(product, tmp_path / "a") as first:
+            for gate in (first, second):
+                await until(lambda gate=gate: gate.says(made) == made["key"]["tenantId"])  # type: ignore[misc]
+            await ada.delete(f"/api-keys/{made['key']['id']}")
+            for gate in (first, second):
+                await until(lambda gate=gate: gate.says(made) == "unauthenticated")  # type: ignore[misc]
+            await until(first.path.exists)
+        new = (await ada.post("/api-keys", NEW)).json
+        async with Gate(product, tmp_path / "a", directory_address=f"127.0.0.1:{port}") as moved:
+            await until(lambda: moved.says(new) == new["key"]["tenantId"])
+            assert moved.says(made) == "unauthenticated"
+
+
+async def test_a_gateway_starts_from_its_file_and_serves_while_the_directory_is_away(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == made["key"]["tenantId"])
+        await until(gate.path.exists)
+    unknown = (await ada.post("/api-keys", NEW)).json
+
+    async with Gate(product, tmp_path / "a") as gate:
+        assert gate.says(made) == made["key"]["tenantId"]
+        assert gate.says(unknown) == "unauthenticated"
+        async with serving(product):
+            await until(lambda: gate.says(unknown) == made["key"]["tenantId"])
+
+
+async def test_a_gateway_that_comes_back_is_sent_what_changed_and_no_more(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    kept = (await ada.post("/api-keys", NEW)).json
+    async with serving(product) as feed, Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(kept) == kept["key"]["tenantId"])
+        state = gate.directory.state
+    new = (await ada.post("/api-keys", NEW)).json
+    await feed.refresh()
+
+    pieces = []
+    async for piece in feed.follow(FollowRequest(epoch=state.epoch, revision=state.revision)):
+        pieces.append(piece)
+        if piece.ends_batch:
+            break
+
+    assert not any(piece.starts_anew for piece in pieces)
+    sent = [key.id for piece in pieces for key in piece.keys]
+    assert new["key"]["keyId"] in sent
+    for piece in pieces:
+        state.apply(piece)
+    assert state.checksum == pieces[-1].checksum
+
+
+@pytest.mark.parametrize(
+    "request_of_another",
+    [FollowRequest(), FollowRequest(epoch="another", revision=5), FollowRequest(revision=1 << 60)],
+    ids=["nothing", "another database", "the future"],
+)
+async def test_who_knows_nothing_of_this_database_is_sent_everything(
+    product: Running, request_of_another: FollowRequest
+) -> None:
+    feed = DirectoryFeed(product.control.database, product.control.settings.retention_days)
+    await feed.refresh()
+
+    state = DirectoryState()
+    pieces = []
+    async for piece in feed.follow(request_of_another):
+        pieces.append(piece)
+        state.apply(piece)
+        if piece.ends_batch:
+            break
+
+    assert pieces[0].starts_anew
+    assert state.checksum == pieces[-1].checksum
+    assert "default" in state.tenants
+
+
+async def test_a_gateway_whose_state_went_wrong_finds_out_and_fetches_it_again(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == made["key"]["tenantId"])
+        gate.directory.state.remove_key(made["key"]["keyId"])
+        assert gate.says(made) == "unauthenticated"
+        # The next change, or heartbeat, carries the sum.
+        await ada.post("/api-keys", NEW)
+        await until(lambda: gate.says(made) == made["key"]["tenantId"])
+
+
+async def test_a_gateway_without_the_token_is_told_nothing(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    async with (
+        serving(product),
+        Gate(product, tmp_path / "a", directory_token="another") as stranger,
+        Gate(product, tmp_path / "b") as gate,
+    ):
+        await until(lambda: gate.says(made) == made["key"]["tenantId"])
+        assert stranger.revision == 0
+        assert stranger.says(made) == "unauthenticated"
+
+
+async def test_a_change_that_commits_late_is_not_missed(product: Running, ada: Client) -> None:
+    """Its transaction began before others that were seen already."""
+    first = (await ada.post("/api-keys", NEW)).json["key"]
+    feed = DirectoryFeed(product.control.database, product.control.settings.retention_days)
+    async with product.control.database.begin(PLATFORM) as late:
+        await late.execute(
+            "UPDATE api_keys SET status = 'revoked' WHERE key_id = $1", first["keyId"]
+        )
+        await ada.post("/api-keys", NEW)
+        await feed.refresh()
+        await ada.post("/api-keys", NEW)
+        await feed.refresh()
+
+    assert await feed.refresh()
+    pieces = []
+    async for piece in feed.follow(FollowRequest()):
+        pieces.append(piece)
+        if piece.ends_batch:
+            break
+    keys = {key.id: key for piece in pieces for key in piece.keys}
+    assert keys[first["keyId"]].has_ended
+    assert len(keys) == 3
+
+
+async def test_a_look_for_changes_ends_though_keys_change_all_the_time() -> None:
+    """In the order of their ids, behind the page that was read last."""
+
+    class Changing:
+        asked = 0
+
+        async def fetch(self, *_: object) -> list[tuple[str]]:
+            self.asked += 1
+            return [(f"tfk_{self.asked:032x}",)]
+
+    changing = Changing()
+    pages = [rows async for rows in _pages(cast(Any, changing), "", 0)]
+
+    assert (len(pages), changing.asked) == (1, 1)
+
+
+@pytest.fixture
+async def ada(product: Running) -> Client:
+    return await product.registered("ada@example.com")
