@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import pytest
+import trustme
 
 from control.api_keys.directory import DirectoryFeed, _pages
 from control.api_keys.directory_server import serve_directory
@@ -279,6 +280,64 @@ async def test_a_change_that_commits_late_is_not_missed(product: Running, ada: C
     keys = {key.id: key for piece in pieces for key in piece.keys}
     assert keys[first["keyId"]].has_ended
     assert len(keys) == 3
+
+
+async def test_a_gateway_trusts_the_authority_that_it_is_told(
+    database_address: Any, tmp_path: Path
+) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("key", "cert", "ca", "other")}
+    certificate.private_key_pem.write_to_path(files["key"])
+    certificate.cert_chain_pems[0].write_to_path(files["cert"])
+    authority.cert_pem.write_to_path(files["ca"])
+    other.cert_pem.write_to_path(files["other"])
+    settings = settings_for(
+        database_address,
+        tmp_path,
+        directory_port=free_port(),
+        directory_token=TOKEN,
+        directory_tls_cert_file=files["cert"],
+        directory_tls_key_file=files["key"],
+    )
+    async with running(settings, tmp_path) as product:
+        made = (await (await product.registered("ada@example.com")).post("/api-keys", NEW)).json
+        async with (
+            serving(product),
+            Gate(product, tmp_path / "a", directory_tls_ca_file=files["other"]) as wary,
+            Gate(product, tmp_path / "b", directory_tls_ca_file=files["ca"]) as gate,
+        ):
+            await until(lambda: gate.says(made) == made["key"]["tenantId"])
+            assert wary.says(made) == "unauthenticated"
+
+
+async def test_a_key_is_rotated_under_load_without_one_refused_request_inside_the_grace(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    old = (await ada.post("/api-keys", NEW)).json
+    tenant = old["key"]["tenantId"]
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(old) == tenant)
+        answers: list[str] = []
+
+        async def send() -> None:
+            while True:
+                answers.append(gate.says(old))
+                await asyncio.sleep(0)
+
+        sending = asyncio.create_task(send())
+        new = (
+            await ada.post(f"/api-keys/{old['key']['id']}/rotate", {"gracePeriodMinutes": 1})
+        ).json
+        await until(lambda: gate.says(new) == tenant)
+        sending.cancel()
+        assert len(answers) > 100
+        assert set(answers) == {tenant}
+        # Its grace over, it ends by the control plane's clock.
+        gate.directory.clock_offset_seconds += 61
+        assert gate.says(old) == "unauthenticated"
+        assert gate.says(new) == tenant
 
 
 async def test_a_look_for_changes_ends_though_keys_change_all_the_time() -> None:
