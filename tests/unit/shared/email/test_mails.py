@@ -21,6 +21,7 @@ URL: Final = "https://app.example.com/verify-email#token=tfe_secret"
 HOSTILE: Final = "<img src=x onerror=alert(1)>\"'&{{7*7}}${7*7}{0.__class__}"
 # A good value for every parameter of every mail.
 VALUES: Final[dict[str, Any]] = {
+    "key_id": "tfk_0123456789abcdef0123456789abcdef",
     "first_name": "Ada",
     "url": URL,
     "hours": 24,
@@ -70,7 +71,7 @@ def recipients_of(message: EmailMessage) -> list[str]:
 
 
 def test_all_kinds_of_mail_are_under_test() -> None:
-    assert len(KINDS) == 12
+    assert len(KINDS) == 13
 
 
 @pytest.mark.parametrize("kind", KINDS)
