@@ -14,6 +14,7 @@ from control.api_keys import commands as api_keys
 from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
 from control.api_keys.repository import ApiKeys
+from control.audit import api as audit_api
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
 from control.auth import subscribers as auth_subscribers
@@ -66,6 +67,7 @@ ROUTES = (
     roles_api.routes,
     tenancy_api.routes,
     api_keys_api.routes,
+    audit_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,

@@ -11,6 +11,7 @@ from typing import Final
 
 from control.api_keys.jobs import look_after_keys
 from control.app import Control
+from control.audit.checkpoints import Checkpoints
 from control.core.commands.people import PurgeUser
 from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
 from control.demo import reset_demo
@@ -39,20 +40,23 @@ logger = logging.getLogger(__name__)
 
 async def keep_house(control: Control, stopping: asyncio.Event) -> None:
     """All steps, again and again until *stopping*."""
+    checkpoints = Checkpoints(control.settings)
     while not stopping.is_set():
         try:
-            await _all_steps(control, now=utc_now())
+            await _all_steps(control, checkpoints, now=utc_now())
         except TelemetryFlowError as error:
             logger.warning("housekeeping waits: %s", error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)
 
 
-async def _all_steps(control: Control, *, now: datetime) -> None:
+async def _all_steps(control: Control, checkpoints: Checkpoints, *, now: datetime) -> None:
     await control.kit.tokens.rotate(now=now)
     for clean in (prune, prune_outbox, prune_rows):
         async with control.database.begin(PLATFORM) as connection:
             await clean(connection)
+    async with control.database.read(PLATFORM) as connection:
+        await checkpoints.write(connection, now=now)
     if purged := await purge_deleted(control, now=now):
         logger.info("%d that were deleted %d days ago are gone", purged, SET_ASIDE.days)
     while await look_after_keys(control.api_keys, now=now):

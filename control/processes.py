@@ -13,6 +13,7 @@ from aiohttp import web
 from control.api_keys.directory import DirectoryFeed
 from control.api_keys.directory_server import serve_directory
 from control.app import ROUTES, Control, open_control
+from control.audit.recorder import Recorder
 from control.housekeeping import keep_house
 from shared.cors.middleware import TenantRules, cors_middleware
 from shared.errors import Conflict
@@ -97,6 +98,7 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Relay(control.database, control.events, publish).run(stopping))
         tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
+        tasks.create_task(Recorder(control.database).run(stopping))
         tasks.create_task(keep_house(control, stopping))
 
 

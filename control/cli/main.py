@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_processes(commands)
     _add_tools(commands)
     _add_keys(commands)
+    _add_audit(commands)
     _add_dead_letters(commands)
     return parser
 
@@ -131,6 +132,12 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     new.add_argument("number", type=int, metavar="NUMBER", help="a free one, such as 1600")
     new.add_argument("name", metavar="NAME", help="in snake_case, such as new_feature")
+
+
+def _add_audit(commands: "_Commands[argparse.ArgumentParser]") -> None:
+    audit = commands.add_parser("audit", help="the trail of who did what")
+    actions = audit.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add(actions, "verify", "find what was altered, removed or put in between", "cli.audit:verify")
 
 
 def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:

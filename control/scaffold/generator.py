@@ -42,6 +42,11 @@ _INSERTIONS: Final = {
         "),",
     ),
     ("control/app.py", "subscribers"): ("<<name>>_subscribers.subscribers(),",),
+    ("control/audit/actions.py", "actions"): (
+        '"<<Thing>>Created": ("<<thing>>", "created"),',
+        '"<<Thing>>Updated": ("<<thing>>", "updated"),',
+        '"<<Thing>>Deleted": ("<<thing>>", "deleted"),',
+    ),
     ("control/core/domain/permissions.py", "areas"): ('"<<area>>": ("read", "write", "delete"),',),
     # Administrators have all areas; the demo has what developers have.
     ("control/core/domain/permissions.py", "developers"): ('"<<area>>": "read write",',),

@@ -181,6 +181,8 @@ def _responses(route: Route) -> dict[str, Any]:
         success["content"] = {route.content_type: {"schema": _reference(route.answer)}}
     elif route.content_type != "application/json":
         success["content"] = {route.content_type: {"schema": {"type": "string"}}}
+    for other in route.other_content_types:
+        success["content"][other] = {"schema": {"type": "string"}}
     if route.is_versioned:
         success["headers"] = {"ETag": {"schema": {"type": "string"}}}
     responses = {str(route.status): success}

@@ -40,6 +40,8 @@ class Route:
     # Below the prefix of the API, or at the root.
     is_prefixed: bool = True
     content_type: str = "application/json"
+    # What the same answer may be besides.
+    other_content_types: Sequence[str] = ()
 
     @property
     def name(self) -> str:

@@ -244,7 +244,7 @@ async def prune_outbox(connection: Connection) -> int:
         """
         DELETE FROM outbox WHERE position IN (
           SELECT position FROM outbox
-           WHERE relayed_at < now() - $1 * interval '1 day'
+           WHERE relayed_at < now() - $1 * interval '1 day' AND audited_at IS NOT NULL
              AND NOT EXISTS (SELECT FROM event_deliveries
                    WHERE event_deliveries.position = outbox.position
                      AND state IN ('waiting', 'dead'))

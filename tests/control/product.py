@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from control.app import ROUTES, Control, open_control
+from control.audit.recorder import Recorder
 from control.auth.domain import Account
 from control.first_start import NewPerson, begin
 from shared.caller import NOBODY
@@ -67,8 +68,9 @@ class Running:
     async def work(self) -> None:
         """Carry all events and run all jobs that are there."""
         relay = Relay(self.control.database, self.control.events)
+        recorder = Recorder(self.control.database)
         async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while await relay.carry() or await self._run_jobs():
+            while await relay.carry() or await recorder.record() or await self._run_jobs():
                 pass
 
     async def _run_jobs(self) -> bool:

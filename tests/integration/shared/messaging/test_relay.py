@@ -309,7 +309,9 @@ async def test_relayed_events_are_pruned_after_a_week_and_dead_ones_stay(
          WHERE position = (SELECT max(position) FROM event_deliveries)
         """
     )
-    await things.pool.execute("UPDATE outbox SET relayed_at = now() - interval '8 days'")
+    await things.pool.execute(
+        "UPDATE outbox SET audited_at = now(), relayed_at = now() - interval '8 days'"
+    )
 
     async with things.begin(PLATFORM) as connection:
         assert await prune_outbox(connection) == 1

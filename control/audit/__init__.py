@@ -1,0 +1,1 @@
+"""800 audit: who did what, from the events of all contexts; provably unaltered."""

@@ -1,0 +1,78 @@
+"""What each event of the product is in the audit trail: kind of resource, and what happened to it.
+
+A context that is added lists its events here; a test finds those that are missing.
+"""
+
+from typing import Final
+
+ACTIONS: Final[dict[str, tuple[str, str]]] = {
+    "RegionCreated": ("region", "created"),
+    "RegionUpdated": ("region", "updated"),
+    "RegionDeleted": ("region", "deleted"),
+    "OrganizationCreated": ("organization", "created"),
+    "OrganizationUpdated": ("organization", "updated"),
+    "OrganizationDeleted": ("organization", "deleted"),
+    "OrganizationRestored": ("organization", "restored"),
+    "WorkspaceCreated": ("workspace", "created"),
+    "WorkspaceUpdated": ("workspace", "updated"),
+    "WorkspaceDeleted": ("workspace", "deleted"),
+    "WorkspaceRestored": ("workspace", "restored"),
+    "TenantCreated": ("tenant", "created"),
+    "TenantUpdated": ("tenant", "updated"),
+    "TenantDeleted": ("tenant", "deleted"),
+    "TenantRestored": ("tenant", "restored"),
+    "TenantPurged": ("tenant", "purged"),
+    "UserCreated": ("user", "created"),
+    "UserUpdated": ("user", "updated"),
+    "UserStatusChanged": ("user", "status_changed"),
+    "UserDeleted": ("user", "deleted"),
+    "UserRestored": ("user", "restored"),
+    "UserPurged": ("user", "purged"),
+    "UserInvited": ("user", "invited"),
+    "InvitationRevoked": ("invitation", "revoked"),
+    "InvitationAccepted": ("invitation", "accepted"),
+    "RoleAssignedToUser": ("user", "role_assigned"),
+    "RoleRevokedFromUser": ("user", "role_removed"),
+    "PermissionGranted": ("user", "permission_granted"),
+    "PermissionRevoked": ("user", "permission_revoked"),
+    "RoleCreated": ("role", "created"),
+    "RoleUpdated": ("role", "updated"),
+    "RolePermissionChanged": ("role", "permissions_changed"),
+    "RoleDeleted": ("role", "deleted"),
+    "GroupCreated": ("group", "created"),
+    "GroupUpdated": ("group", "updated"),
+    "GroupDeleted": ("group", "deleted"),
+    "SecurityEventDetected": ("security", "access_denied"),
+    "DemoReset": ("organization", "demo_reset"),
+    "AccountRegistered": ("auth", "registered"),
+    "RegistrationRepeated": ("auth", "registration_repeated"),
+    "VerificationRequested": ("auth", "verification_requested"),
+    "EmailVerified": ("auth", "email_verified"),
+    "InvitationRedeemed": ("auth", "invitation_redeemed"),
+    "AuthLogin": ("auth", "login"),
+    "AuthLoginFailed": ("auth", "login_failed"),
+    "AuthLogout": ("auth", "logout"),
+    "AccountLocked": ("auth", "account_locked"),
+    "AccountUnlocked": ("auth", "account_unlocked"),
+    "MfaValidated": ("auth", "mfa_validated"),
+    "MfaEnabled": ("auth", "mfa_enabled"),
+    "MfaDisabled": ("auth", "mfa_disabled"),
+    "PasswordResetRequested": ("auth", "password_reset_requested"),
+    "PasswordChanged": ("auth", "password_changed"),
+    "SessionRevoked": ("auth", "session_revoked"),
+    "SuspiciousActivityDetected": ("security", "suspicious_activity"),
+    "ApiKeyCreated": ("api_key", "created"),
+    "ApiKeyUpdated": ("api_key", "updated"),
+    "ApiKeyRotated": ("api_key", "rotated"),
+    "ApiKeyRevoked": ("api_key", "revoked"),
+    "ApiKeyExpired": ("api_key", "expired"),
+    "ApiKeyExpiresSoon": ("api_key", "expires_soon"),
+    "CORSConfigCreated": ("cors", "created"),
+    "CORSConfigUpdated": ("cors", "updated"),
+    "CORSConfigDeleted": ("cors", "deleted"),
+    # new contexts go above this line: actions
+}
+# What somebody tried and did not get.
+FAILURES: Final = frozenset(
+    {"SecurityEventDetected", "AuthLoginFailed", "AccountLocked", "SuspiciousActivityDetected"}
+)

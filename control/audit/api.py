@@ -1,0 +1,95 @@
+"""Routes of the audit trail."""
+
+from typing import Literal
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import Field
+
+from control.audit import queries
+from control.audit.queries import AuditFilter, AuditLogView
+from control.audit.spreadsheets import csv_of
+from shared.errors import TooLarge
+from shared.http.call import Call
+from shared.http.models import Page, View
+from shared.http.routes import Routes
+from shared.messaging.commands import SIGNED_IN
+
+routes = Routes("Audit", "Who did what; entries are only ever added.")
+
+# More at once is for the archive: narrow the time.
+EXPORTED_MAX = 10_000
+
+
+class ExportFilter(AuditFilter):
+    """Which entries, and as what."""
+
+    format: Literal["csv", "json"] = Field("csv", description="JSON: an array of entries")
+
+
+class AuditLogList(View):
+    """Entries, all of them."""
+
+    data: list[AuditLogView]
+
+
+@routes.get("/audit-logs", permission="audit:read", query=AuditFilter, answer=Page[AuditLogView])
+async def list_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogView]:
+    """List what was done in your organization, the newest first."""
+    async with call.read() as connection:
+        return await queries.list_audit_logs(
+            connection, query, organization_id=_organization_of(call)
+        )
+
+
+@routes.get(
+    "/audit-logs/export",
+    permission="audit:export",
+    query=ExportFilter,
+    answer=AuditLogList,
+    other_content_types=("text/csv",),
+    errors=(413,),
+)
+async def export_audit_logs(call: Call, query: ExportFilter) -> web.Response:
+    """Take entries out as a file, CSV (safe in spreadsheets) or JSON; at most 10 000 at once."""
+    async with call.read() as connection:
+        found = [
+            one
+            async for one in queries.all_audit_logs(
+                connection, query, organization_id=_organization_of(call), limit=EXPORTED_MAX + 1
+            )
+        ]
+    if len(found) > EXPORTED_MAX:
+        raise TooLarge(f"more than {EXPORTED_MAX} entries: narrow them with startDate and endDate")
+    headers = {
+        "Content-Disposition": f'attachment; filename="audit-logs.{query.format}"',
+        "Cache-Control": "no-store",
+    }
+    if query.format == "json":
+        body = AuditLogList(data=found).model_dump_json(by_alias=True).encode()
+        return web.Response(body=body, headers=headers, content_type="application/json")
+    columns = [field.alias or name for name, field in AuditLogView.model_fields.items()]
+    body = csv_of(columns, (one.model_dump(mode="json", by_alias=True) for one in found))
+    return web.Response(body=body, headers=headers, content_type="text/csv", charset="utf-8")
+
+
+@routes.get("/audit-logs/{id}", permission="audit:read", answer=AuditLogView)
+async def get_audit_log(call: Call) -> AuditLogView:
+    """Get one entry."""
+    async with call.read() as connection:
+        return await queries.get_audit_log(connection, call.id())
+
+
+@routes.get("/me/audit-logs", permission=SIGNED_IN, query=AuditFilter, answer=Page[AuditLogView])
+async def list_own_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogView]:
+    """List what you did yourself."""
+    own = query.model_copy(update={"user_id": call.own_id})
+    async with call.read() as connection:
+        return await queries.list_audit_logs(
+            connection, own, organization_id=_organization_of(call)
+        )
+
+
+def _organization_of(call: Call) -> UUID | None:
+    """Whoever runs the platform sees all organizations."""
+    return None if call.caller.is_platform else call.caller.organization_id

@@ -1,0 +1,40 @@
+"""`telemetryflow audit verify`: whether the audit trail is what was recorded."""
+
+import asyncio
+from argparse import Namespace
+
+from rich.console import Console
+
+from shared.postgres.database import Database, address_of
+from shared.postgres.scope import PLATFORM
+from shared.settings import Settings
+
+
+def verify(settings: Settings, _options: Namespace) -> int:
+    """Look through all of it; exit code 1 when something is wrong."""
+    return asyncio.run(_verify(settings))
+
+
+async def _verify(settings: Settings) -> int:
+    from control.audit.checkpoints import Checkpoints  # noqa: PLC0415 - only what is needed
+    from control.audit.verification import verify as look_through  # noqa: PLC0415 - as above
+
+    console = Console(highlight=False, soft_wrap=True)
+    database = await Database.open(
+        address_of(settings), size_max=1, statement_seconds_max=settings.db_statement_seconds_max
+    )
+    try:
+        async with database.read(PLATFORM) as connection:
+            verdict = await look_through(connection, Checkpoints(settings).read())
+    finally:
+        await database.close()
+    console.print(
+        f"{verdict.entries} entries in {verdict.chains} chains, "
+        f"{verdict.checkpoints} signed checkpoints"
+    )
+    for one in verdict.findings:
+        console.print(f"organization {one.organization_id}, entry {one.sequence}: {one.what}")
+    if verdict.findings:
+        return 1
+    console.print("nothing was altered, removed or put in between")
+    return 0
