@@ -44,7 +44,7 @@ async def keep_house(control: Control, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
             await _all_steps(control, checkpoints, now=utc_now())
-        except TelemetryFlowError as error:
+        except (TelemetryFlowError, OSError) as error:
             logger.warning("housekeeping waits: %s", error)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)

@@ -26,7 +26,7 @@ DIRECTORY_FILE: Final = "directory.bin"
 # The control plane speaks every five seconds; after this it is taken for gone.
 SILENCE_SECONDS_MAX: Final = 15.0
 RETRY_SECONDS_MAX: Final = 1.0
-# A file of 100 000 keys is 25 MB: changes are gathered for so long, and then written in a thread.
+# Changes are gathered for so long: a file of 100 000 keys is 17 MB.
 SAVE_SECONDS: Final = 2.0
 
 logger = logging.getLogger(__name__)
@@ -116,8 +116,7 @@ class DirectoryFollower:
                 continue
             revision = state.revision
             try:
-                # On the loop: the state changes there, and its file is a copy of one moment.
-                state.save(self._path)
+                await state.save(self._path)
                 self._saved_revision = revision
             except OSError as error:
                 logger.error("the directory's file stays as it was: %s", error)

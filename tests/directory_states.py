@@ -1,5 +1,6 @@
 """Directories by hand: tenants and keys as gateways know them, without a control plane."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,4 +50,4 @@ def add_key(
 
 def save_directory(folder: Path, state: DirectoryState) -> None:
     """Where a gateway with that data folder begins."""
-    state.save(folder / DIRECTORY_FILE)
+    asyncio.run(state.save(folder / DIRECTORY_FILE))

@@ -54,8 +54,10 @@ class DirectoryFeed:
                 try:
                     if await self.refresh():
                         last_told = time.monotonic()
-                except TelemetryFlowError as error:
-                    logger.warning("the directory stays as it was: %s", error)
+                except Exception as error:
+                    # Whatever it is: gateways go on with what they know, and it is tried again.
+                    is_known = isinstance(error, TelemetryFlowError)
+                    logger.warning("the directory stays: %s", error, exc_info=not is_known)
                 if self._is_loaded.is_set() and time.monotonic() - last_told >= HEARTBEAT_SECONDS:
                     self._tell([self._end_of_batch()])
                     last_told = time.monotonic()
@@ -63,8 +65,8 @@ class DirectoryFeed:
                     await asyncio.wait_for(self._noticed.wait(), POLL_SECONDS)
         finally:
             listening.cancel()
-            for queue in self._followers:
-                queue.put_nowait(None)
+            for queue in list(self._followers):
+                self._end(queue)
 
     async def refresh(self) -> bool:
         """Read what changed and tell it; whether anything did."""
@@ -96,11 +98,14 @@ class DirectoryFeed:
             since = 0
             if request.epoch == state.epoch and 0 < request.revision <= state.revision:
                 begin, since = await self._removals_since(request.revision), request.revision
-            # What was told meanwhile is in the state: from here to the end nothing is awaited.
+            # What was told meanwhile is in the state; what is told from here on comes after it.
             while not queue.empty():
                 queue.get_nowait()
-            for piece in [begin, *state.pieces(since=since), self._end_of_batch()]:
+            pieces, end = state.pieces(since=since), self._end_of_batch()
+            yield begin
+            for piece in pieces:
                 yield piece
+            yield end
             while (next_piece := await queue.get()) is not None:
                 yield next_piece
             raise Unavailable("the directory ends here: connect again")
@@ -113,9 +118,14 @@ class DirectoryFeed:
                 for piece in pieces:
                     queue.put_nowait(piece)
             except asyncio.QueueFull:
-                self._followers.discard(queue)
-                queue.get_nowait()
-                queue.put_nowait(None)
+                self._end(queue)
+
+    def _end(self, queue: "asyncio.Queue[FollowResponse | None]") -> None:
+        """Let the follower connect again, after what fits."""
+        self._followers.discard(queue)
+        if queue.full():
+            queue.get_nowait()
+        queue.put_nowait(None)
 
     def _end_of_batch(self) -> FollowResponse:
         state = self._state
@@ -169,7 +179,7 @@ class DirectoryFeed:
     async def _listen(self, address: PostgresAddress) -> None:
         """Be told by the database, on a connection of its own, again and again."""
         while True:
-            with contextlib.suppress(OSError, TimeoutError, *CONNECTION_LOST):
+            with contextlib.suppress(asyncpg.PostgresError, *CONNECTION_LOST):
                 connection = await asyncpg.connect(**address.options(), timeout=10)
                 try:
                     await connection.add_listener(CHANNEL, lambda *_: self._noticed.set())

@@ -1,12 +1,13 @@
 """The directory in memory and in a file: built from the stream, the same on both of its ends."""
 
+import asyncio
 import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import xxhash
 
@@ -19,7 +20,6 @@ PARSED_KEYS_MAX: Final = 10_000
 _KEY_ID: Final = re.compile(r"tfk_[0-9a-f]{32}")
 _MAGIC: Final = b"telemetryflow directory 1\n"
 _SUM_BYTES: Final = 8
-T = TypeVar("T")
 
 
 class DirectoryState:
@@ -99,34 +99,22 @@ class DirectoryState:
             self.checksum ^= _sum_of(key_id, Key.FromString(held).changed)
 
     def pieces(self, *, since: int = 0) -> Iterator[FollowResponse]:
-        """What changed in transaction *since* or later; from 0 on, everything."""
-        tenants = [one for one in self.tenants.values() if one.changed >= since]
-        for part in _parts(tenants):
-            yield FollowResponse(epoch=self.epoch, tenants=part)
-        keys = (_key_of(packed, held) for packed, held in list(self._keys.items()))
-        for few in _parts(one for one in keys if one.changed >= since):
-            yield FollowResponse(epoch=self.epoch, keys=few)
+        """What changed in transaction *since* or later, of the state as it is now; from 0 on,
+        everything. Each piece costs little, so that others may run in between; some are empty.
+        """
+        tenants, keys = list(self.tenants.values()), list(self._keys.items())
+        return _pieces(self.epoch, tenants, keys, since)
 
-    def save(self, path: Path) -> None:
-        """Replace the file in one step, readable by its owner only; a reader never sees a half."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        snapshot = FollowResponse(
-            epoch=self.epoch, revision=self.revision, ends_batch=True, checksum=self.checksum
-        )
+    async def save(self, path: Path) -> None:
+        """Replace the file; requests are served between its pieces.
+
+        What changes meanwhile may be in it or not: it is told again to who asks from its revision.
+        """
+        snapshot = FollowResponse(epoch=self.epoch, revision=self.revision, ends_batch=True)
         for piece in self.pieces():
             snapshot.MergeFrom(piece)
-        body = snapshot.SerializeToString()
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(_MAGIC + xxhash.xxh3_64_digest(body) + body)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
+            await asyncio.sleep(0)
+        await asyncio.to_thread(_replace, path, snapshot.SerializeToString())
 
     @classmethod
     def load(cls, path: Path) -> "DirectoryState":
@@ -141,15 +129,32 @@ class DirectoryState:
         return state
 
 
-def _parts(entries: Iterable[T]) -> Iterator[list[T]]:
-    part: list[T] = []
-    for entry in entries:
-        part.append(entry)
-        if len(part) == ENTRIES_OF_A_PIECE_MAX:
-            yield part
-            part = []
-    if part:
-        yield part
+def _replace(path: Path, body: bytes) -> None:
+    """In one step, readable by its owner only; a reader never sees a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + xxhash.xxh3_64_digest(body) + body)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+def _pieces(
+    epoch: str, tenants: Sequence[Tenant], keys: Sequence[tuple[bytes, bytes]], since: int
+) -> Iterator[FollowResponse]:
+    for start in range(0, len(tenants), ENTRIES_OF_A_PIECE_MAX):
+        part = tenants[start : start + ENTRIES_OF_A_PIECE_MAX]
+        changed = [one for one in part if one.changed >= since]
+        yield FollowResponse(epoch=epoch, tenants=changed)
+    for start in range(0, len(keys), ENTRIES_OF_A_PIECE_MAX):
+        some = (_key_of(*one) for one in keys[start : start + ENTRIES_OF_A_PIECE_MAX])
+        yield FollowResponse(epoch=epoch, keys=[one for one in some if one.changed >= since])
 
 
 def _packed(key_id: str) -> bytes:

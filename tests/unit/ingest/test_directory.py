@@ -180,13 +180,13 @@ def test_without_credentials_only_the_embedded_loopback_accepts() -> None:
     assert keyless_tenant(embedded=False, host="127.0.0.1") is None
 
 
-def test_a_directory_survives_its_file_and_keeps_no_secret(tmp_path: Path) -> None:
+async def test_a_directory_survives_its_file_and_keeps_no_secret(tmp_path: Path) -> None:
     state = state_of("acme", "default")
     key, secret = add_key(state, PEPPERS, "acme")
     state.epoch, state.revision = "e", 7
     path = tmp_path / "directory.bin"
 
-    state.save(path)
+    await state.save(path)
     loaded = DirectoryState.load(path)
 
     assert (loaded.epoch, loaded.revision, loaded.checksum) == ("e", 7, state.checksum)
@@ -196,11 +196,11 @@ def test_a_directory_survives_its_file_and_keeps_no_secret(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "cut", "flipped"])
-def test_a_damaged_file_is_told_and_the_gateway_begins_with_the_default_tenant(
+async def test_a_damaged_file_is_told_and_the_gateway_begins_with_the_default_tenant(
     tmp_path: Path, damage: str
 ) -> None:
     path = tmp_path / DIRECTORY_FILE
-    state_of("acme").save(path)
+    await state_of("acme").save(path)
     whole = path.read_bytes()
     damaged = {"cut": whole[:-1], "flipped": whole[:-1] + bytes([whole[-1] ^ 1])}
     path.write_bytes(damaged.get(damage, damage.encode()))
