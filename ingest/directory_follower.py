@@ -58,7 +58,11 @@ class DirectoryFollower:
                 try:
                     await self._follow_once()
                 except grpc.aio.AioRpcError as error:
-                    logger.warning("the directory is away (%s): %s", error.code(), error.details())
+                    # At the start of everything the control plane comes after the gateway.
+                    is_long = self._age_seconds() > SILENCE_SECONDS_MAX
+                    level = logging.WARNING if is_long else logging.INFO
+                    text = "the directory is away (%s): %s"
+                    logger.log(level, text, error.code().name, error.details())
                 except TimeoutError:
                     logger.warning("the directory is silent: connecting again")
                 except Invalid as error:
