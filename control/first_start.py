@@ -127,7 +127,6 @@ async def make_person(
         first_name=name,
         last_name=organization.name,
         is_email_verified=True,
-        is_seeded=True,
     )
     user.assign_role(await core.roles.get(tier.id), Assignment(tier.id), now=now)
     await core.users.save(user, by=None)

@@ -123,7 +123,6 @@ class RevokeApiKey(Command[None]):
     """End a key at once."""
 
     id: UUID
-    reason: str = ""
     expected_version: int | None = None
 
 
@@ -132,7 +131,7 @@ async def revoke(command: RevokeApiKey, by: Caller, work: Work) -> None:
     async with work.begin(by.scope) as keys:
         key = await keys.get(command.id, tenant_of(by))
         key.require_version(command.expected_version)
-        key.revoke(by=by.user_id, reason=command.reason, now=utc_now())
+        key.revoke(by=by.user_id, now=utc_now())
         await keys.save([key])
 
 

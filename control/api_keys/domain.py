@@ -142,7 +142,7 @@ class ApiKey(Aggregate):
 
         The new one lives as long as this one was meant to. Conflict unless this one is active.
         """
-        if self.status != "active" or now >= self.expires_at:
+        if self.status != "active" or not self.is_usable(now):
             raise Conflict(f"only an active key is rotated; this one is {self._told_status(now)}")
         if not timedelta(0) <= grace <= timedelta(minutes=GRACE_MINUTES_MAX):
             raise Invalid(
@@ -179,7 +179,7 @@ class ApiKey(Aggregate):
         )
         return successor
 
-    def revoke(self, *, by: UUID | None, reason: str, now: datetime) -> None:
+    def revoke(self, *, by: UUID | None, now: datetime) -> None:
         """End it at once; Conflict when it has ended already."""
         if self.status in ("revoked", "expired"):
             raise Conflict(f"the key is {self.status} already")
@@ -190,7 +190,6 @@ class ApiKey(Aggregate):
                 organization_id=self.organization_id,
                 tenant_id=self.tenant_id,
                 key_id=self.key_id,
-                reason=reason,
             )
         )
 

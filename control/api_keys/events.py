@@ -39,7 +39,6 @@ class ApiKeyRevoked(Event):
     """A key works no more."""
 
     key_id: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,3 +9,6 @@ CREATE TABLE demos (
 
 ALTER TABLE demos ENABLE ROW LEVEL SECURITY;
 CREATE POLICY of_platform ON demos USING ((SELECT is_platform()));
+
+-- A reset makes its people anew: nobody outlives it.
+ALTER TABLE users DROP COLUMN is_seeded;

@@ -55,7 +55,6 @@ class User(Aggregate):
     language: str = "en"
     is_active: bool = True
     is_email_verified: bool = False
-    is_seeded: bool = False
     deleted_at: datetime | None = None
     assignments: list[Assignment] = field(default_factory=list)
     grants: set[str] = field(default_factory=set)

@@ -12,7 +12,7 @@ from shared.errors import NotFound
 
 _USER = """
     SELECT id, version, organization_id, tenant_id, email, first_name, last_name, avatar_url,
-           timezone, language, is_active, is_email_verified, is_seeded, deleted_at
+           timezone, language, is_active, is_email_verified, deleted_at
       FROM users
 """
 _INVITATION = """
@@ -78,7 +78,6 @@ class Users(Rows):
             "language": user.language,
             "is_active": user.is_active,
             "is_email_verified": user.is_email_verified,
-            "is_seeded": user.is_seeded,
             "deleted_at": user.deleted_at,
         }
         await self._store("users", user, columns)

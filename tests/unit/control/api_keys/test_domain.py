@@ -133,11 +133,11 @@ class KeyMachine(RuleBasedStateMachine):
     @rule()
     def revoke(self) -> None:
         if self.model in ("active", "rotated"):
-            self.key.revoke(by=None, reason="", now=self.now)
+            self.key.revoke(by=None, now=self.now)
             self.model = "revoked"
         else:
             with pytest.raises(Conflict):
-                self.key.revoke(by=None, reason="", now=self.now)
+                self.key.revoke(by=None, now=self.now)
 
     @rule()
     def look_after(self) -> None:
