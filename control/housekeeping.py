@@ -16,12 +16,13 @@ from control.core.commands.people import PurgeUser
 from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
 from control.demo import reset_demo
 from shared.caller import SYSTEM
-from shared.errors import Conflict, NotFound, TelemetryFlowError
+from shared.errors import Conflict, NotFound
 from shared.http.idempotency import prune
 from shared.messaging.events import utc_now
 from shared.messaging.relay import prune_outbox
 from shared.postgres.connection import Connection
 from shared.postgres.scope import PLATFORM
+from shared.repeating import repeat
 
 HOUSEKEEPING_SECONDS: Final = 300.0
 # What was deleted can be restored for so long.
@@ -41,13 +42,16 @@ logger = logging.getLogger(__name__)
 async def keep_house(control: Control, stopping: asyncio.Event) -> None:
     """All steps, again and again until *stopping*."""
     checkpoints = Checkpoints(control.settings)
-    while not stopping.is_set():
-        try:
-            await _all_steps(control, checkpoints, now=utc_now())
-        except (TelemetryFlowError, OSError) as error:
-            logger.warning("housekeeping waits: %s", error)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), HOUSEKEEPING_SECONDS)
+
+    async def once() -> None:
+        await _all_steps(control, checkpoints, now=utc_now())
+
+    await repeat(
+        once,
+        every_seconds=HOUSEKEEPING_SECONDS,
+        stopping=stopping,
+        failing="housekeeping waits",
+    )
 
 
 async def _all_steps(control: Control, checkpoints: Checkpoints, *, now: datetime) -> None:

@@ -5,8 +5,6 @@ chains and the marks in the outbox are one transaction.
 """
 
 import asyncio
-import contextlib
-import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import fields
@@ -15,10 +13,10 @@ from uuid import UUID
 
 from control.audit.actions import ACTIONS
 from control.audit.domain import PLATFORM_ID, Entry, Personal, entry_of, first_digest
-from shared.errors import TelemetryFlowError
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
+from shared.repeating import repeat
 
 EVENTS_AT_ONCE_MAX: Final = 1_000
 POLL_SECONDS: Final = 1.0
@@ -27,8 +25,6 @@ PURGED: Final = "user.purged"
 _COLUMNS: Final = tuple(one.name for one in fields(Entry))
 # Any number, the same for all processes of this product.
 _ONE_AT_A_TIME: Final = 0x7E1E_A0D
-
-logger = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -39,18 +35,13 @@ class Recorder:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Record what there is, each second; a database that is away is waited for."""
-        while not stopping.is_set():
-            recorded = 0
-            try:
-                recorded = await self.record()
-            except TelemetryFlowError as error:
-                logger.warning("the audit trail waits: %s", error)
-            except Exception:
-                # Whatever it is: the events stay in the outbox until they are recorded.
-                logger.exception("the audit trail waits")
-            if not recorded:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), POLL_SECONDS)
+        await repeat(
+            self.record,
+            every_seconds=POLL_SECONDS,
+            stopping=stopping,
+            # Events stay in the outbox until they are recorded.
+            failing="the audit trail waits",
+        )
 
     async def record(self) -> int:
         """One batch; how many events."""

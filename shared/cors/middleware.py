@@ -10,7 +10,6 @@ does not hold already.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +21,13 @@ from aiohttp.typedefs import Handler, Middleware
 
 from shared.caller import Caller
 from shared.cors.matching import ANY, VARY, CorsRules
-from shared.errors import Forbidden, Invalid, TelemetryFlowError
+from shared.errors import Forbidden, Invalid
 from shared.http.endpoint import CALLER
 from shared.http.problems import problem_response
 from shared.http.request_id import request_id_of
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
+from shared.repeating import repeat
 from shared.settings import Settings
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -111,13 +111,12 @@ class TenantRules:
 
     async def follow(self, stopping: asyncio.Event) -> None:
         """Refresh again and again; while the database is away, the last known rules stand."""
-        while not stopping.is_set():
-            try:
-                await self.refresh()
-            except TelemetryFlowError as error:
-                logger.warning("CORS rules stay as they were: %s", error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), REFRESH_SECONDS)
+        await repeat(
+            self.refresh,
+            every_seconds=REFRESH_SECONDS,
+            stopping=stopping,
+            failing="CORS rules stay as they were",
+        )
 
 
 def cors_middleware(settings: Settings, tenants: TenantRules) -> Middleware:
