@@ -26,8 +26,8 @@ from ingest.directory import Directory
 from ingest.directory_follower import DirectoryFollower
 from shared.directory.directory_pb2 import Key
 from shared.directory.state import DirectoryState
-from shared.peppers import Peppers
 from shared.postgres.embedded import embedded_address
+from shared.security.peppers import Peppers
 from shared.settings import Settings
 from tests.postgres.server import free_port
 

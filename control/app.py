@@ -45,7 +45,6 @@ from shared.http.call import Services
 from shared.messaging import api as events_api
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
-from shared.peppers import Peppers
 from shared.platform import api as platform_api
 from shared.platform.health import Health
 from shared.postgres.connection import Connection
@@ -54,6 +53,7 @@ from shared.queue import api as queue_api
 from shared.queue.worker import JobHandlers
 from shared.security.password_policy import PasswordPolicy
 from shared.security.passwords import PasswordHasher
+from shared.security.peppers import Peppers
 from shared.security.secret_box import SecretBox
 from shared.settings import Settings
 

@@ -27,8 +27,8 @@ from rich.console import Console
 
 from shared.directory import PLATFORM_KEY_ID, platform_secret
 from shared.errors import Conflict, Unavailable
-from shared.peppers import Peppers
 from shared.postgres.embedded import embedded_address
+from shared.security.peppers import Peppers
 from shared.settings import Settings
 
 READY_SECONDS_MAX: Final = 60.0

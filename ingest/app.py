@@ -44,7 +44,7 @@ from shared.errors import TelemetryFlowError, Unavailable
 from shared.logger.set_up import set_up_logging
 from shared.metrics_server import MetricsServer
 from shared.otel.set_up import set_up_telemetry
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 from shared.settings import Settings
 
 # Requests in flight are waited for so long when the process is told to stop (L11).

@@ -21,7 +21,7 @@ from shared.directory import (
 from shared.directory.directory_pb2 import Key
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Unauthenticated
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 
 _PERMISSION: Final = {signal: f"{signal.value}:write" for signal in Signal}
 _RETENTION: Final = {signal: f"{signal.value}_retention_days" for signal in Signal}

@@ -8,7 +8,7 @@ from ingest.directory_follower import DIRECTORY_FILE
 from shared.directory import new_tenant
 from shared.directory.directory_pb2 import Key
 from shared.directory.state import DirectoryState
-from shared.peppers import Peppers, new_key_id, new_secret
+from shared.security.peppers import Peppers, new_key_id, new_secret
 
 DAYS = {"traces": 14, "logs": 30, "metrics": 90}
 SIGNALS = ("traces", "metrics", "logs")

@@ -32,7 +32,7 @@ from ingest.records import rows_of
 from ingest.signals import Signal
 from shared.directory import new_tenant
 from shared.directory.directory_pb2 import Key
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 from shared.settings import Settings
 from tests.fakes import MemoryLog
 

@@ -13,8 +13,8 @@ from shared.caller import Caller
 from shared.errors import Forbidden
 from shared.messaging.commands import Command, CommandHandlers, Handler
 from shared.messaging.events import utc_now
-from shared.peppers import Peppers, new_key_id, new_secret
 from shared.postgres.database import UnitOfWork
+from shared.security.peppers import Peppers, new_key_id, new_secret
 
 Work = UnitOfWork[ApiKeys]
 

@@ -17,8 +17,8 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared.directory.tokens import text_of_secret_file
 from shared.postgres.connection import Connection
+from shared.security.secret_files import text_of_secret_file
 from shared.settings import Settings
 
 KEY_FILE: Final = "secrets/audit-signing-key"

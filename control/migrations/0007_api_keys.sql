@@ -23,7 +23,7 @@ CREATE TABLE api_keys (
   -- What clients send, and the HMAC-SHA-256 of what they send with it.
   key_id text NOT NULL UNIQUE,
   secret_hash bytea NOT NULL,
-  -- Which pepper it was made with (shared.peppers).
+  -- Which pepper it was made with (shared.security.peppers).
   pepper_id text NOT NULL,
   name text NOT NULL,
   description text NOT NULL DEFAULT '',

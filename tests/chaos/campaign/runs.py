@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from shared.directory.state import DirectoryState
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 from tests.chaos.campaign.bodies import ID_ATTRIBUTE, TENANT_ATTRIBUTE
 from tests.chaos.campaign.clients import Clients, Sender, Tally
 from tests.chaos.campaign.health import health

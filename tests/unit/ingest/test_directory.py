@@ -12,7 +12,7 @@ from shared.directory import PLATFORM_KEY_ID, new_tenant, platform_secret, reten
 from shared.directory.directory_pb2 import FollowResponse, Key
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Invalid, Unauthenticated
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 from shared.settings import Settings
 from tests.directory_states import DAYS, add_key, state_of
 

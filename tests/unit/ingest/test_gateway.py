@@ -20,7 +20,7 @@ from ingest.log import Headers
 from ingest.records import from_headers
 from ingest.signals import Signal
 from shared.errors import Invalid, Unauthenticated, Unavailable
-from shared.peppers import Peppers
+from shared.security.peppers import Peppers
 from tests.directory_states import state_of
 from tests.fakes import MemoryLog
 

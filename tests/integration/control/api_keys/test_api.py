@@ -10,8 +10,8 @@ import pytest
 from control.api_keys.jobs import look_after_keys
 from control.api_keys.repository import KEYS_OF_A_TENANT_MAX
 from shared.messaging.events import utc_now
-from shared.peppers import Peppers
 from shared.postgres.scope import PLATFORM
+from shared.security.peppers import Peppers
 from tests.control.client import Client
 from tests.control.product import PASSWORD, Running
 

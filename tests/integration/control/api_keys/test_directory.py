@@ -19,9 +19,9 @@ from ingest.signals import Signal
 from shared.directory.directory_pb2 import FollowRequest
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, TelemetryFlowError, Unauthenticated
-from shared.peppers import Peppers
 from shared.postgres.database import address_of
 from shared.postgres.scope import PLATFORM
+from shared.security.peppers import Peppers
 from tests.control.client import Client
 from tests.control.product import Running, running, settings_for
 from tests.postgres.server import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import Invalid
-from shared.peppers import PEPPER_FILE, Peppers, new_key_id, new_secret
+from shared.security.peppers import PEPPER_FILE, Peppers, new_key_id, new_secret
 from shared.settings import Settings
 
 OLD, NEW = "o" * 32, "n" * 32

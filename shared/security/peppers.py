@@ -13,8 +13,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
-from shared.directory.tokens import text_of_secret_file
 from shared.errors import Invalid
+from shared.security.secret_files import text_of_secret_file
 from shared.settings import Settings
 
 PEPPER_FILE: Final = "secrets/api-key-pepper"
