@@ -4,9 +4,7 @@ import asyncio
 import re
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +14,21 @@ import pytest
 
 from tests.e2e.processes import wait_for
 from tests.e2e.test_control_plane import PASSWORD, ControlPlane
+from tests.http_sink import HttpSink, http_sink
 from tests.postgres.server import PostgresServer
 
 SINK_SECONDS_MAX = 30
 
 
-class Sink(ThreadingHTTPServer):
-    """Takes whatever telemetry the processes send, and keeps its bytes."""
-
-    def __init__(self) -> None:
-        self.taken: list[bytes] = []
-        super().__init__(("127.0.0.1", 0), SinkHandler)
-
-
-class SinkHandler(BaseHTTPRequestHandler):
-    server: Sink
-
-    def do_POST(self) -> None:
-        self.server.taken.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+@pytest.fixture
+def sink() -> Iterator[HttpSink]:
+    """Takes whatever telemetry the processes send."""
+    with http_sink() as sink:
+        yield sink
 
 
 @pytest.fixture
-def sink() -> Iterator[Sink]:
-    server = Sink()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def plane(sink: Sink) -> Iterator[ControlPlane]:
+def plane(sink: HttpSink) -> Iterator[ControlPlane]:
     """All that it could log, logged; all that it could trace, traced."""
     folder = Path(tempfile.mkdtemp(prefix="telemetryflow-secrets-"))
     plane = ControlPlane(folder)
@@ -62,7 +36,7 @@ def plane(sink: Sink) -> Iterator[ControlPlane]:
         "LOG_LEVEL": "verbose",
         "OTEL_ENABLED": "true",
         "OTEL_TRACES_SAMPLER_ARG": "1",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink.server_address[1]}",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": sink.url,
         "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=canary-of-the-exporter",
     }
     try:
@@ -74,18 +48,20 @@ def plane(sink: Sink) -> Iterator[ControlPlane]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_S65_secrets_are_in_no_log_trace_table_or_error(plane: ControlPlane, sink: Sink) -> None:
+def test_S65_secrets_are_in_no_log_trace_table_or_error(
+    plane: ControlPlane, sink: HttpSink
+) -> None:
     email, first_password = plane.command("init").split()[-2:]
     plane.start("api")
     plane.start("worker")
 
     secrets, errors = use_everything(plane, email, first_password)
     plane.close_processes()
-    wait_for("traces", lambda: len(sink.taken) > 2, SINK_SECONDS_MAX)
+    wait_for("traces", lambda: len(sink.posts) > 2, SINK_SECONDS_MAX)
 
     places = {
         **{path.name: path.read_bytes() for path in (plane.folder / "logs").iterdir()},
-        "telemetry": b"\n".join(sink.taken),
+        "telemetry": b"\n".join(post.body for post in sink.posts),
         "errors": str(errors).encode(),
         **asyncio.run(tables_of(plane.postgres)),
     }

@@ -1,6 +1,5 @@
 """Logs arrive at Loki, OpenSearch and Fluent Bit; a target that is away hurts nobody."""
 
-import gzip
 import json
 import os
 import socket
@@ -9,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgpack
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from tests.http_sink import HttpSink, http_sink
 
 ROOT = Path(__file__).parents[4]
 PROGRAM = """
@@ -28,49 +28,10 @@ for number in range(int(sys.argv[1])):
 """
 
 
-class Target(ThreadingHTTPServer):
-    """Keeps what is sent, by path, and all headers."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, bytes] = {}
-        self.headers: list[str] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Target
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies[self.path] = self.server.bodies.get(self.path, b"") + (
-            gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
-        )
-        self.server.headers.append(str(self.headers))
-        answer = b'{"errors": false, "items": []}'
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def target() -> Iterator[Target]:
-    server = Target()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def target() -> Iterator[HttpSink]:
+    with http_sink(b'{"errors": false, "items": []}') as sink:
+        yield sink
 
 
 def run(folder: Path, *, lines: int = 1, **settings: str) -> float:
@@ -90,7 +51,7 @@ def run(folder: Path, *, lines: int = 1, **settings: str) -> float:
     return time.monotonic() - begun
 
 
-def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
+def test_Loki_gets_lines_by_OTLP(target: HttpSink, tmp_path: Path) -> None:
     run(
         tmp_path,
         LOG_LOKI_URL=f"{target.url}/otlp",
@@ -98,7 +59,7 @@ def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
         OTEL_EXPORTER_OTLP_LOGS_HEADERS="x-api-key=another-receivers-key",
     )
 
-    request = ExportLogsServiceRequest.FromString(target.bodies["/otlp/v1/logs"])
+    request = ExportLogsServiceRequest.FromString(b"".join(target.bodies("/otlp/v1/logs")))
     bodies = [
         one.body.string_value
         for resource in request.resource_logs
@@ -106,18 +67,17 @@ def test_Loki_gets_lines_by_OTLP(target: Target, tmp_path: Path) -> None:
         for one in scope.log_records
     ]
     assert "hello with password=********" in bodies
-    assert "another-receivers-key" not in "".join(target.headers)
+    assert "another-receivers-key" not in "".join(str(post.headers) for post in target.posts)
 
 
 def test_OpenSearch_gets_documents_in_an_index_a_day_many_in_a_request(
-    target: Target, tmp_path: Path
+    target: HttpSink, tmp_path: Path
 ) -> None:
     run(tmp_path, lines=1_200, LOG_OPENSEARCH_URL=target.url)
 
-    ((path, body),) = target.bodies.items()
-    lines = [json.loads(line) for line in body.splitlines()]
-    assert path == "/_bulk"
-    assert len(target.headers) <= 10
+    lines = [json.loads(line) for post in target.posts for line in post.body.splitlines()]
+    assert {post.path for post in target.posts} == {"/_bulk"}
+    assert len(target.posts) <= 10
     assert [line["message"] for line in lines[1::2]] == ["hello with password=********"] * 1_200
     assert {tuple(line) for line in lines[::2]} == {("index",)}
     assert lines[0]["index"]["_index"].startswith(f"telemetryflow-logs-{time.gmtime().tm_year}.")

@@ -1,14 +1,10 @@
 """Traces and metrics of a process arrive at an OTLP receiver, as its user sees them."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -16,6 +12,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.http_sink import HttpSink, http_sink
 
 USER = "11111111-1111-4111-8111-111111111111"
 TENANT = "22222222-2222-4222-8222-222222222222"
@@ -60,39 +58,10 @@ end()
 """
 
 
-class Receiver(ThreadingHTTPServer):
-    """Keeps the bodies of what is posted, by path."""
-
-    def __init__(self) -> None:
-        self.bodies: dict[str, list[bytes]] = {}
-        self.headers: list[Any] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.bodies.setdefault(self.path, []).append(body)
-        self.server.headers.append(self.headers)
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def receiver() -> Iterator[HttpSink]:
+    with http_sink() as sink:
+        yield sink
 
 
 def run(**settings: str) -> None:
@@ -108,13 +77,13 @@ def run(**settings: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_request_is_a_server_span_below_its_callers(receiver: Receiver) -> None:
+def test_a_request_is_a_server_span_below_its_callers(receiver: HttpSink) -> None:
     run(
         OTEL_ENABLED="true",
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_address[1]}",
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
     )
 
-    request = ExportTraceServiceRequest.FromString(receiver.bodies["/v1/traces"][0])
+    request = ExportTraceServiceRequest.FromString(receiver.bodies("/v1/traces")[0])
     (resource_spans,) = request.resource_spans
     (span,) = resource_spans.scope_spans[0].spans
     names = {one.key: one.value.string_value for one in resource_spans.resource.attributes}
@@ -129,13 +98,13 @@ def test_a_request_is_a_server_span_below_its_callers(receiver: Receiver) -> Non
     assert attributes["telemetryflow.tenant.id"].string_value == TENANT
 
 
-def test_metrics_are_those_of_the_conventions_and_those_of_prometheus(receiver: Receiver) -> None:
+def test_metrics_are_those_of_the_conventions_and_those_of_prometheus(receiver: HttpSink) -> None:
     run(
         OTEL_ENABLED="true",
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_address[1]}",
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
     )
 
-    request = ExportMetricsServiceRequest.FromString(receiver.bodies["/v1/metrics"][0])
+    request = ExportMetricsServiceRequest.FromString(receiver.bodies("/v1/metrics")[0])
     (resource_metrics,) = request.resource_metrics
     found = {one.name: one for scope in resource_metrics.scope_metrics for one in scope.metrics}
     duration = found["http.server.request.duration"].histogram.data_points[0]
@@ -153,14 +122,14 @@ def test_metrics_are_those_of_the_conventions_and_those_of_prometheus(receiver: 
     assert found["things_open"].gauge.data_points[0].as_double == 5
 
 
-def test_lines_carry_their_trace_and_their_person(receiver: Receiver) -> None:
+def test_lines_carry_their_trace_and_their_person(receiver: HttpSink) -> None:
     run(
         OTEL_ENABLED="true",
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receiver.server_address[1]}",
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
         OTEL_EXPORTER_OTLP_HEADERS="x-api-key=a%20key",
     )
 
-    request = ExportLogsServiceRequest.FromString(receiver.bodies["/v1/logs"][0])
+    request = ExportLogsServiceRequest.FromString(receiver.bodies("/v1/logs")[0])
     records = [one for scope in request.resource_logs[0].scope_logs for one in scope.log_records]
     (line,) = [one for one in records if one.body.string_value.startswith("GET /things")]
     attributes = {one.key: one.value for one in line.attributes}
@@ -168,16 +137,14 @@ def test_lines_carry_their_trace_and_their_person(receiver: Receiver) -> None:
     assert attributes["user.id"].string_value == USER
     assert attributes["http.response.status_code"].int_value == 200
     assert line.severity_text == "INFO"
-    assert {headers["x-api-key"] for headers in receiver.headers} == {"a key"}
+    assert {post.headers["x-api-key"] for post in receiver.posts} == {"a key"}
 
 
 def test_a_target_that_is_away_hurts_nobody() -> None:
     run(OTEL_ENABLED="true", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
 
 
-def test_switched_off_nothing_is_sent(receiver: Receiver) -> None:
-    port = receiver.server_address[1]
+def test_switched_off_nothing_is_sent(receiver: HttpSink) -> None:
+    run(OTEL_ENABLED="false", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
 
-    run(OTEL_ENABLED="false", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
-
-    assert json.dumps(sorted(receiver.bodies)) == "[]"
+    assert receiver.posts == []
