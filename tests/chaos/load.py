@@ -6,7 +6,7 @@ What was acknowledged is remembered, so that it can be looked for afterwards.
 import http.client
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -76,9 +76,16 @@ class Client:
     """
 
     def __init__(
-        self, ports: Sequence[int], name: str, ledger: Ledger, stopping: threading.Event
+        self,
+        ports: Sequence[int],
+        name: str,
+        ledger: Ledger,
+        stopping: threading.Event,
+        *,
+        headers: Mapping[str, str],
     ) -> None:
         self._ports = cycle(ports)
+        self._headers = {"Content-Type": "application/x-protobuf", **headers}
         self._name = name
         self._ledger = ledger
         self._stopping = stopping
@@ -129,8 +136,7 @@ class Client:
             self._connection = http.client.HTTPConnection(
                 "127.0.0.1", next(self._ports), timeout=ANSWER_SECONDS_MAX
             )
-        headers = {"Content-Type": "application/x-protobuf"}
-        self._connection.request("POST", "/v1/logs", request, headers)
+        self._connection.request("POST", "/v1/logs", request, self._headers)
         response = self._connection.getresponse()
         return response.status, response.read()
 
@@ -141,16 +147,24 @@ class Client:
 
 
 @contextmanager
-def load(port: int, run: str, *more_ports: int) -> Iterator[Ledger]:
+def load(
+    port: int, run: str, *more_ports: int, headers: Mapping[str, str] | None = None
+) -> Iterator[Ledger]:
     """Load on the HTTP ports within the block; at its end every request has its answer.
 
-    The bodies of log records begin with *run*.
+    The bodies of log records begin with *run*; requests carry *headers*, such as an API key.
     """
     ledger = Ledger()
     stopping = threading.Event()
     ports = (port, *more_ports)
     clients = [
-        Client(ports[number % len(ports) :] + ports, f"{run}/{number}", ledger, stopping)
+        Client(
+            ports[number % len(ports) :] + ports,
+            f"{run}/{number}",
+            ledger,
+            stopping,
+            headers=headers or {},
+        )
         for number in range(CLIENTS)
     ]
     threads = [threading.Thread(target=client.run) for client in clients]

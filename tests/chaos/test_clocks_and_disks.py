@@ -28,18 +28,6 @@ DISK_BYTES: Final = 96 * 1024 * 1024
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="session")
-def wall_clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that moves the wall clock of a process that it is loaded into."""
-    built = tmp_path_factory.mktemp("wall_clock") / "wall_clock.so"
-    source = Path(__file__).with_name("wall_clock.c")
-    subprocess.run(
-        ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", built, source, "-ldl"],
-        check=True,
-    )
-    return built
-
-
 @pytest.fixture(params=["embedded", "kafka"])
 def product_settings(request: pytest.FixtureRequest) -> dict[str, str]:
     if request.param == "embedded":

@@ -12,8 +12,8 @@ import asyncpg
 import pyotp
 import pytest
 
+from tests.e2e.control_plane import PASSWORD, ControlPlane
 from tests.e2e.processes import wait_for
-from tests.e2e.test_control_plane import PASSWORD, ControlPlane
 from tests.http_sink import HttpSink, http_sink
 from tests.postgres.server import PostgresServer
 
