@@ -235,6 +235,8 @@ def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
             "-p",
             "no:cacheprovider",
             "--timeout=20",
+            # A time-out may strike where there is no line number: only this style bears that.
+            "--tb=native",
             *tests,
         ],
         cwd=folder,
