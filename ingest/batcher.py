@@ -52,6 +52,7 @@ class Request(NamedTuple):
 
     id: bytes
     tenant_id: str
+    key_id: str
     retention_days: int
     received_ns: int
     body: bytes
@@ -317,24 +318,28 @@ def _requests_of_blocks(
     """Which rows of each (table, part) belong to which request.
 
     A request counts its own parts: what it wrote into a table is part 0, 1, … of the request,
-    wherever it was put, so that a retry has the same parts.
+    wherever it was put, so that a retry has the same parts. Its bytes are told with the first.
     """
     found: dict[tuple[str, int], list[RequestRows]] = {}
     for request, appended in members:
         parts: dict[str, int] = {}
+        size = len(request.body)
         for table, part, first_row, rows in appended.spans:
             own_part = parts.get(table, 0)
             parts[table] = own_part + 1
-            entry = RequestRows(request.id, request.tenant_id, own_part, first_row, rows)
+            entry = RequestRows(
+                *(request.id, request.tenant_id, own_part, first_row, rows, request.key_id, size)
+            )
             found.setdefault((table, part), []).append(entry)
+            size = 0
     return found
 
 
 def _tenants(requests: Sequence[RequestRows]) -> tuple[TenantRows, ...]:
-    rows: dict[str, int] = {}
-    for request in requests:
-        rows[request.tenant] = rows.get(request.tenant, 0) + request.rows
-    return tuple(TenantRows(tenant, count) for tenant, count in rows.items())
+    found: dict[tuple[str, str], int] = {}
+    for _id, tenant, _part, _first_row, rows, key, _bytes in requests:
+        found[tenant, key] = found.get((tenant, key), 0) + rows
+    return tuple(TenantRows(tenant, rows, key) for (tenant, key), rows in found.items())
 
 
 def _too_late() -> Unavailable:

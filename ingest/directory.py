@@ -30,10 +30,11 @@ NETWORKS_CACHED_MAX: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends: the tenant, and how long the signal at hand is kept for it."""
+    """Who sends: the tenant, how long the signal at hand is kept for it, and the key ("": none)."""
 
     tenant_id: str
     retention_days: int
+    key_id: str = ""
 
 
 class Directory:
@@ -82,7 +83,7 @@ class Directory:
             raise Forbidden(f"tenant {name!r} does not exist any more")
         if not tenant.is_active:
             raise Forbidden(f"tenant {name!r} is deactivated: its data is not taken")
-        return Principal(name, getattr(tenant, _RETENTION[signal]))
+        return Principal(name, getattr(tenant, _RETENTION[signal]), credentials.key_id or "")
 
     def _tenant_of(self, credentials: Credentials, signal: Signal) -> str:
         if credentials.key_id is None:

@@ -122,6 +122,7 @@ class Gateway:
             request = Request(
                 id=request_id,
                 tenant_id=principal.tenant_id,
+                key_id=principal.key_id,
                 retention_days=principal.retention_days,
                 received_ns=self._clock_ns(),
                 body=body if encoding is Encoding.PROTOBUF else await _mapped(signal, body),

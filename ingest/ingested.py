@@ -3,17 +3,21 @@
 One JSON document per plan and at most 1 000 counts:
 
     {"v":1,"id":…,"signal":"logs","topic":"otlp.logs.v1","partition":0,"log":…,"start":10,"end":42,
-     "counts":[{"table":"tf_logs","tenant":"acme","minute":29720160,"event":"stored","rows":500},…]}
+     "counts":[{"table":"tf_logs","tenant":"acme","minute":29720160,"event":"stored","rows":500,
+                "key":"tfk_…","bytes":81920},…]}
 
 `event` is stored, dead (a dead letter), repeated (dropped, a client had sent it before) or replayed
-(a dead letter that was stored later); `log` tells one incarnation of the topic from another. A
-document is appended before the offset is committed, so it may come twice after a crash, with the
+(a dead letter that was stored later); `log` tells one incarnation of the topic from another. `key`
+is missing when none is known, `bytes` when it is 0: the bodies of the requests, as decompressed
+protobuf; a request that touches several tables or blocks is told with the first of them alone.
+
+A document is appended before the offset is committed, so it may come twice after a crash, with the
 same `id`: whoever adds up counts ignores an id that was seen.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -23,6 +27,16 @@ from ingest.signals import INGESTED_TOPIC
 
 INGESTED_VERSION: Final = 1
 COUNTS_PER_DOCUMENT_MAX: Final = 1_000
+
+# Table, tenant, key, minute.
+_Place = tuple[str, str, str, int]
+
+
+class _Sums(NamedTuple):
+    """What is told of each place."""
+
+    rows: Counter[_Place]
+    bytes: Counter[_Place]
 
 
 async def append_ingested(
@@ -63,28 +77,36 @@ async def append_ingested(
 
 
 def counted(outcomes: Mapping[str, Iterable[PlannedRecord]]) -> list[dict[str, Any]]:
-    """Rows by event, table, tenant and minute, in order."""
-    rows = {event: _rows_by_place(records) for event, records in outcomes.items()}
-    read = rows.pop("read", None)
+    """Rows and bytes by event, table, tenant, key and minute, in order."""
+    found = {event: _by_place(records) for event, records in outcomes.items()}
+    read = found.pop("read", None)
     if read is not None:
-        rows["repeated"] = read
+        rows, size = read
         for event in ("stored", "dead"):
-            rows["repeated"] = rows["repeated"] - rows[event]
+            rows, size = rows - found[event].rows, size - found[event].bytes
+        found["repeated"] = _Sums(rows, size)
     return [
         {"table": table, "tenant": tenant, "minute": minute, "event": event, "rows": count}
-        for event, places in sorted(rows.items())
-        for (table, tenant, minute), count in sorted(places.items())
+        | ({"key": key} if key else {})
+        | ({"bytes": told} if (told := sums.bytes[table, tenant, key, minute]) else {})
+        for event, sums in sorted(found.items())
+        for (table, tenant, key, minute), count in sorted(sums.rows.items())
     ]
 
 
-def _rows_by_place(records: Iterable[PlannedRecord]) -> Counter[tuple[str, str, int]]:
-    rows: Counter[tuple[str, str, int]] = Counter()
+def _by_place(records: Iterable[PlannedRecord]) -> _Sums:
+    rows: Counter[_Place] = Counter()
+    size: Counter[_Place] = Counter()
     for one in records:
         info, minute = one.info, one.record.timestamp_ms // 60_000
         if info is None:
             # Nobody can say whose they are.
-            rows["", "", minute] += one.rows
-        else:
-            for tenant, count in info.tenants:
-                rows[info.table, tenant, info.minute or minute] += count
-    return +rows
+            rows["", "", "", minute] += one.rows
+            continue
+        minute = info.minute or minute
+        for tenant, count, key in info.tenants:
+            rows[info.table, tenant, key, minute] += count
+        for request in info.requests:
+            if request.body_bytes:
+                size[info.table, request.tenant, request.key, minute] += request.body_bytes
+    return _Sums(+rows, size)

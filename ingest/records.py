@@ -8,10 +8,14 @@ headers have short keys; what repeats is packed, because one block may hold hund
     lo  earliest item time, Unix ns, i64  hi  latest item time, Unix ns, i64
     e   encoding of the value, text
     m   Unix minute in which the gateway closed the block, u32; may be missing
-    c   per tenant: varint length, text, varint rows
+    c   per tenant and key: varint length, text of the tenant, varint rows
     q   per request: 16 bytes id, varint index into c, varint part, varint first row, varint rows
+    k   per entry of c: varint length, the key: 16 bytes, the hex of its id, or none; may be missing
+    b   per entry of q: varint bytes of the request's body; may be missing
 
-Integers are little-endian, varints are unsigned LEB128 as in protobuf.
+Integers are little-endian, varints are unsigned LEB128 as in protobuf. A record without k and b is
+of an older gateway: its keys are not known and its bytes are 0. An older writer ignores them, and
+adds up the entries of a tenant.
 """
 
 import struct
@@ -25,6 +29,9 @@ from shared.errors import Invalid
 SCHEMA_VERSION: Final = 1
 ENCODINGS: Final = ("zstd", "lz4")
 REQUEST_ID_BYTES: Final = 16
+KEY_BYTES: Final = 16
+# Ids of keys are this and the hex of their bytes.
+KEY_PREFIX: Final = "tfk_"
 _VARINT_BYTES_MAX: Final = 10
 _U32: Final = struct.Struct("<I")
 _I64: Final = struct.Struct("<q")
@@ -33,20 +40,27 @@ _Entry = TypeVar("_Entry")
 
 
 class TenantRows(NamedTuple):
-    """How many rows of the block belong to one tenant."""
+    """How many rows of the block came with one key of a tenant; `key` is "" when not known."""
 
     tenant: str
     rows: int
+    key: str = ""
 
 
 class RequestRows(NamedTuple):
-    """Where in the block the rows of one request stand; `id` identifies the request (16 bytes)."""
+    """Where in the block the rows of one request stand; `id` identifies the request (16 bytes).
+
+    `body_bytes` is the size of its body as decompressed protobuf in the first block that holds rows
+    of it, and 0 in the others, so that it counts once.
+    """
 
     id: bytes
     tenant: str
     part: int
     first_row: int
     rows: int
+    key: str = ""
+    body_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,8 @@ class RecordInfo:
 
 def to_headers(info: RecordInfo) -> Headers:
     """The headers of a record. Raises Invalid if a request's tenant is not among the tenants."""
+    tenants, keys = _pack_tenants(info.tenants)
+    requests, sizes = _pack_requests(info.requests, info.tenants)
     return (
         ("v", bytes((info.schema_version,))),
         ("t", info.table.encode()),
@@ -79,8 +95,10 @@ def to_headers(info: RecordInfo) -> Headers:
         ("hi", _I64.pack(info.time_max_ns)),
         ("e", info.encoding.encode()),
         *((("m", _U32.pack(info.minute)),) if info.minute else ()),
-        ("c", _pack_tenants(info.tenants)),
-        ("q", _pack_requests(info.requests, info.tenants)),
+        ("c", tenants),
+        ("q", requests),
+        *((("k", keys),) if any(keys) else ()),
+        *((("b", sizes),) if any(sizes) else ()),
     )
 
 
@@ -92,7 +110,7 @@ def from_headers(headers: Headers) -> RecordInfo:
         raise Invalid(f"record of schema version {version.hex() or 'none'}, want 01", field="v")
     try:
         return _info_of(fields)
-    except (KeyError, IndexError, struct.error, UnicodeDecodeError) as error:
+    except (KeyError, IndexError, struct.error, ValueError) as error:
         raise Invalid(f"damaged record headers: {error!r}") from error
 
 
@@ -109,6 +127,18 @@ def _info_of(fields: dict[str, bytes]) -> RecordInfo:
     if encoding not in ENCODINGS:
         raise Invalid(f"record encoded as {encoding!r}, want one of {ENCODINGS}", field="e")
     tenants = _unpack(fields["c"], _tenant_at)
+    if "k" in fields:
+        keys = _unpack(fields["k"], _key_at)
+        tenants = tuple(
+            TenantRows(tenant, rows, key)
+            for (tenant, rows, _), key in zip(tenants, keys, strict=True)
+        )
+    requests = _unpack(fields["q"], lambda packed, at: _request_at(packed, at, tenants))
+    if "b" in fields:
+        sizes = _unpack(fields["b"], _varint_at)
+        requests = tuple(
+            RequestRows(*one[:-1], size) for one, size in zip(requests, sizes, strict=True)
+        )
     return RecordInfo(
         table=fields["t"].decode(),
         rows=_U32.unpack(fields["n"])[0],
@@ -118,31 +148,41 @@ def _info_of(fields: dict[str, bytes]) -> RecordInfo:
         encoding=encoding,
         minute=_U32.unpack(fields["m"])[0] if "m" in fields else 0,
         tenants=tenants,
-        requests=_unpack(fields["q"], lambda packed, at: _request_at(packed, at, tenants)),
+        requests=requests,
     )
 
 
-def _pack_tenants(tenants: tuple[TenantRows, ...]) -> bytes:
-    packed = bytearray()
-    for tenant, rows in tenants:
+def _pack_tenants(tenants: tuple[TenantRows, ...]) -> tuple[bytes, bytes]:
+    packed, keys = bytearray(), bytearray()
+    for tenant, rows, key in tenants:
         name = tenant.encode()
         _put_varint(packed, len(name))
         packed += name
         _put_varint(packed, rows)
-    return bytes(packed)
+        key_bytes = bytes.fromhex(key.removeprefix(KEY_PREFIX))
+        _put_varint(keys, len(key_bytes))
+        keys += key_bytes
+    return bytes(packed), bytes(keys)
 
 
-def _pack_requests(requests: tuple[RequestRows, ...], tenants: tuple[TenantRows, ...]) -> bytes:
-    index_of = {tenant: index for index, (tenant, _) in enumerate(tenants)}
-    packed = bytearray()
-    for request in requests:
-        if request.tenant not in index_of or len(request.id) != REQUEST_ID_BYTES:
-            raise Invalid(f"request of tenant {request.tenant!r} does not fit its block")
-        packed += request.id
-        _put_varint(packed, index_of[request.tenant])
-        for number in request[2:]:
-            _put_varint(packed, number)
-    return bytes(packed)
+def _pack_requests(
+    requests: tuple[RequestRows, ...], tenants: tuple[TenantRows, ...]
+) -> tuple[bytes, bytes]:
+    index_of = {(tenant, key): index for index, (tenant, _, key) in enumerate(tenants)}
+    packed, sizes = bytearray(), bytearray()
+    for request_id, tenant, part, first_row, rows, key, body_bytes in requests:
+        index = index_of.get((tenant, key))
+        if index is None or len(request_id) != REQUEST_ID_BYTES:
+            raise Invalid(f"request of tenant {tenant!r} does not fit its block")
+        packed += request_id
+        for number in (index, part, first_row, rows):
+            # Most are small, and there are as many as requests: a call for each would be dear.
+            if 0 <= number < 0x80:
+                packed.append(number)
+            else:
+                _put_varint(packed, number)
+        _put_varint(sizes, body_bytes)
+    return bytes(packed), bytes(sizes)
 
 
 def _unpack(
@@ -163,13 +203,22 @@ def _tenant_at(packed: bytes, at: int) -> tuple[TenantRows, int]:
     return TenantRows(packed[at:end].decode(), rows), after
 
 
+def _key_at(packed: bytes, at: int) -> tuple[str, int]:
+    length, at = _varint_at(packed, at)
+    key = packed[at : at + length]
+    if len(key) not in {0, KEY_BYTES} or len(key) != length:
+        raise Invalid(f"damaged record headers: a key of {length} bytes", field="k")
+    return f"{KEY_PREFIX}{key.hex()}" if key else "", at + length
+
+
 def _request_at(packed: bytes, at: int, tenants: tuple[TenantRows, ...]) -> tuple[RequestRows, int]:
     id_end = at + REQUEST_ID_BYTES
     tenant, part_at = _varint_at(packed, id_end)
     part, first_row_at = _varint_at(packed, part_at)
     first_row, rows_at = _varint_at(packed, first_row_at)
     rows, after = _varint_at(packed, rows_at)
-    return RequestRows(packed[at:id_end], tenants[tenant].tenant, part, first_row, rows), after
+    name, _, key = tenants[tenant]
+    return RequestRows(packed[at:id_end], name, part, first_row, rows, key), after
 
 
 def _put_varint(packed: bytearray, number: int) -> None:

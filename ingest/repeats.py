@@ -7,6 +7,7 @@ and the order of the records themselves, so that the decision is the same howeve
 repeated, and by whomever.
 """
 
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -147,19 +148,23 @@ def _cut(planned: PlannedRecord, info: RecordInfo, repeated: list[RequestRows]) 
         _inflated(planned.record.value, info.encoding),
         [(one.first_row, one.first_row + one.rows) for one in repeated],
     )
-    gone: dict[str, int] = {}
+    gone = Counter[tuple[str, str]]()
     for one in repeated:
-        gone[one.tenant] = gone.get(one.tenant, 0) + one.rows
+        gone[one.tenant, one.key] += one.rows
+    tenants = {
+        (tenant, key): TenantRows(tenant, rows - gone[tenant, key], key)
+        for tenant, rows, key in info.tenants
+        if rows > gone[tenant, key]
+    }
     kept = replace(
         info,
-        rows=info.rows - sum(gone.values()),
-        tenants=tuple(
-            TenantRows(tenant, rows - gone.get(tenant, 0))
-            for tenant, rows in info.tenants
-            if rows > gone.get(tenant, 0)
+        rows=info.rows - gone.total(),
+        tenants=tuple(tenants.values()),
+        requests=tuple(
+            one._replace(first_row=one.first_row - _rows_before(one, repeated))
+            for one in info.requests
+            if one not in repeated and (one.tenant, one.key) in tenants
         ),
-        # Row numbers of the requests that stay are those of the block before; nobody needs them.
-        requests=(),
     )
     value = compression(info.encoding).frame(native)
     return replace(
@@ -167,6 +172,10 @@ def _cut(planned: PlannedRecord, info: RecordInfo, repeated: list[RequestRows]) 
         record=replace(planned.record, value=value, headers=to_headers(kept)),
         info=kept,
     )
+
+
+def _rows_before(one: RequestRows, repeated: list[RequestRows]) -> int:
+    return sum(other.rows for other in repeated if other.first_row < one.first_row)
 
 
 def _inflated(value: bytes, encoding: str) -> bytes:

@@ -19,4 +19,7 @@ the block (header "m" of its record), so for each tenant, signal and minute that
 
 or items are missing. Less is acked than stored when a client gave up or a gateway died before it
 could tell: a gateway that is killed takes the counts of its last seconds with it.
+
+What is stored or replayed is also summed up as usage (table tf_usage): items and bytes by tenant,
+key, signal and hour, the one in which the gateway closed the block.
 """

@@ -1,4 +1,4 @@
-"""What gateways and writers told, into the table tf_ledger, exactly once.
+"""What gateways and writers told, into the tables tf_ledger and tf_usage, exactly once.
 
 The same principle as for telemetry: a range of documents is planned, the plan is committed with the
 offset, the sums are inserted under a token, the end is committed. A document that was told twice
@@ -10,8 +10,8 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -46,8 +46,43 @@ logger = logging.getLogger(__name__)
 Place = tuple[str, int]
 # Tenant, minute, signal, event, reason.
 Row = tuple[str, int, str, str, str]
+# Hour, tenant, key, signal.
+UsagePlace = tuple[int, str, str, str]
 Command = Callable[[str, dict[str, str]], Awaitable[None]]
 Query = Callable[[str], Awaitable[Sequence[Sequence[Any]]]]
+
+# What is usage: a repeat was stored before, a dead letter is stored when it is replayed.
+USED_EVENTS: Final = frozenset({"stored", "replayed"})
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was stored in an hour, and the last minute of it (Unix seconds)."""
+
+    items: int = 0
+    bytes: int = 0
+    last_minute: int = 0
+
+
+class Sums:
+    """What documents say, added up as rows of the two tables."""
+
+    def __init__(self) -> None:
+        self.ledger: Counter[Row] = Counter()
+        self.usage: defaultdict[UsagePlace, Usage] = defaultdict(Usage)
+
+    def add(self, document: dict[str, Any]) -> None:
+        """Add a document; KeyError, TypeError or ValueError, and nothing added, when it is none."""
+        if "gateway" in document:
+            self.ledger.update(_told_by_gateway(document))
+            return
+        ledger, usage = _told_by_writer(document)
+        self.ledger.update(ledger)
+        for place, items, size, minute in usage:
+            sums = self.usage[place]
+            sums.items += items
+            sums.bytes += size
+            sums.last_minute = max(sums.last_minute, minute)
 
 
 class SeenDocuments:
@@ -194,17 +229,18 @@ class LedgerWriter:
                 position.end, position.token = int(noted["end"]), str(noted["token"])
         start = max(first, position.offset - SEEN_DOCUMENTS)
         async for record in records_between(self._log, *place, start, position.offset):
-            _rows_told(record, position.seen)
+            _add(Sums(), record, position.seen)
         return position
 
     async def _carry_out(self, place: Place, position: _Position, gather_seconds: float) -> bool:
         records = await self._planned(place, position, gather_seconds)
         if position.end is None:
             return False
-        rows: Counter[Row] = Counter()
+        sums = Sums()
         for record in records:
-            rows.update(_rows_told(record, position.seen))
-        await self._insert(rows, position.token)
+            _add(sums, record, position.seen)
+        await self._insert("tf_ledger", _ledger_rows(sums), position.token)
+        await self._insert("tf_usage", _usage_rows(sums), position.token)
         await self._log.commit(LEDGER_GROUP, *place, position.end + 1)
         position.offset, position.end = position.end + 1, None
         return True
@@ -243,38 +279,61 @@ class LedgerWriter:
         )
         return records
 
-    async def _insert(self, rows: Counter[Row], token: str) -> None:
-        if not rows:
+    async def _insert(self, table: str, rows: Iterable[dict[str, Any]], token: str) -> None:
+        lines = [orjson.dumps(row).decode() for row in rows]
+        if not lines:
             return
-        names = ("TenantId", "Minute", "Signal", "Event", "Reason")
-        lines = [
-            orjson.dumps(dict(zip(names, row, strict=True)) | {"Items": items}).decode()
-            for row, items in sorted(rows.items())
-        ]
         await self._command(
-            f"INSERT INTO `{self._database}`.tf_ledger FORMAT JSONEachRow\n" + "\n".join(lines),
+            f"INSERT INTO `{self._database}`.{table} FORMAT JSONEachRow\n" + "\n".join(lines),
             {"insert_deduplication_token": token, "async_insert": "0", "insert_deduplicate": "1"},
         )
 
 
-def _rows_told(record: Record, seen: SeenDocuments) -> Counter[Row]:
-    """Items by row; none when they were told before, or when the record cannot be read."""
+def _add(sums: Sums, record: Record, seen: SeenDocuments) -> None:
+    """Add what *record* tells, unless it was told before or cannot be read."""
     try:
         document = orjson.loads(record.value)
-        return Counter() if seen.is_repeat(record, document) else _rows_of(document)
+        if not seen.is_repeat(record, document):
+            sums.add(document)
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
         place = (record.topic, record.partition, record.offset)
         logger.error("%s/%d: document %d cannot be read: %r", *place, error)
-        return Counter()
 
 
-def _rows_of(document: dict[str, Any]) -> Counter[Row]:
+def _told_by_gateway(document: dict[str, Any]) -> Counter[Row]:
     rows: Counter[Row] = Counter()
-    if "gateway" in document:
-        for minute, tenant, signal, event, reason, items in document["counts"]:
-            rows[str(tenant), int(minute) * 60, str(signal), str(event), str(reason)] += int(items)
-        return rows
-    for one in document["counts"]:
-        place = str(one["tenant"]), int(one["minute"]) * 60, str(document["signal"])
-        rows[*place, str(one["event"]), ""] += int(one["rows"])
+    for minute, tenant, signal, event, reason, items in document["counts"]:
+        rows[str(tenant), int(minute) * 60, str(signal), str(event), str(reason)] += int(items)
     return rows
+
+
+def _told_by_writer(
+    document: dict[str, Any],
+) -> tuple[Counter[Row], list[tuple[UsagePlace, int, int, int]]]:
+    rows: Counter[Row] = Counter()
+    usage = []
+    signal = str(document["signal"])
+    for one in document["counts"]:
+        tenant, second = str(one["tenant"]), int(one["minute"]) * 60
+        event, items = str(one["event"]), int(one["rows"])
+        rows[tenant, second, signal, event, ""] += items
+        if event in USED_EVENTS:
+            place = (second - second % 3_600, tenant, str(one.get("key", "")), signal)
+            usage.append((place, items, int(one.get("bytes", 0)), second))
+    return rows, usage
+
+
+def _ledger_rows(sums: Sums) -> Iterator[dict[str, Any]]:
+    names = ("TenantId", "Minute", "Signal", "Event", "Reason")
+    for row, items in sorted(sums.ledger.items()):
+        yield dict(zip(names, row, strict=True)) | {"Items": items}
+
+
+def _usage_rows(sums: Sums) -> Iterator[dict[str, Any]]:
+    names = ("Hour", "TenantId", "KeyId", "Signal")
+    for place, used in sorted(sums.usage.items()):
+        yield dict(zip(names, place, strict=True)) | {
+            "Items": used.items,
+            "Bytes": used.bytes,
+            "LastMinute": used.last_minute,
+        }

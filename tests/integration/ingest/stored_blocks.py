@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -87,26 +88,31 @@ def records_of(
 
 def records_of_requests(
     signal: str,
-    requests: Sequence[tuple[str, bytes, bytes]],
+    requests: Sequence[tuple[str, bytes, bytes] | tuple[str, bytes, bytes, str]],
     *,
     encoding: str = "zstd",
     received_ns: int | None = None,
 ) -> list[NewRecord]:
-    """The records of requests (tenant, id, body) that share their blocks."""
+    """The records of requests (tenant, id, body and maybe key) that share their blocks."""
     encoder = Encoder(signal, retention_days=RETENTION_DAYS)
     told: dict[str, list[RequestRows]] = {}
-    for tenant, request_id, body in requests:
+    for tenant, request_id, body, *keys in requests:
+        size = len(body)
         for span in encoder.append(
             body, tenant=tenant, received_ns=received_ns or time.time_ns()
         ).spans:
             told.setdefault(span.table, []).append(
-                RequestRows(request_id, tenant, span.part, span.first_row, span.rows)
+                RequestRows(
+                    *(request_id, tenant, span.part, span.first_row, span.rows),
+                    *("".join(keys), size),
+                )
             )
+            size = 0
     records = []
     for block in encoder.close():
-        tenants: dict[str, int] = {}
+        tenants = Counter[tuple[str, str]]()
         for one in told[block.table]:
-            tenants[one.tenant] = tenants.get(one.tenant, 0) + one.rows
+            tenants[one.tenant, one.key] += one.rows
         info = RecordInfo(
             table=block.table,
             rows=block.rows,
@@ -114,7 +120,7 @@ def records_of_requests(
             time_min_ns=block.time_min_ns,
             time_max_ns=block.time_max_ns,
             encoding=encoding,
-            tenants=tuple(TenantRows(tenant, rows) for tenant, rows in tenants.items()),
+            tenants=tuple(TenantRows(name, rows, key) for (name, key), rows in tenants.items()),
             requests=tuple(told[block.table]),
         )
         records.append((compression(encoding).frame(block.native), to_headers(info)))

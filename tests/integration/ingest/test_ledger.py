@@ -41,6 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
 async def clickhouse(server: EmbeddedServer) -> AsyncIterator[ClickHouse]:
     async with ClickHouse(ClickHouseAddress("127.0.0.1", server.port)) as connected:
         await connected.command("TRUNCATE TABLE telemetry.tf_ledger")
+        await connected.command("TRUNCATE TABLE telemetry.tf_usage")
         yield connected
 
 
@@ -91,6 +92,49 @@ async def sums(clickhouse: ClickHouse) -> dict[tuple[str, str, str], int]:
     return {(tenant, event, reason): int(items) for tenant, event, reason, items in rows}
 
 
+async def usage(clickhouse: ClickHouse) -> dict[tuple[str, str, str, int], tuple[int, int]]:
+    """Items and bytes by tenant, key, signal and hour (since the epoch)."""
+    rows = await clickhouse.query(
+        "SELECT TenantId, KeyId, Signal, intDiv(toUnixTimestamp(Hour), 3600), Items, Bytes "
+        "FROM telemetry.usage"
+    )
+    return {
+        (tenant, key, signal, int(hour)): (int(items), int(size))
+        for tenant, key, signal, hour, items, size in rows
+    }
+
+
+async def test_F77_usage_is_what_was_stored_by_key_and_hour(clickhouse: ClickHouse) -> None:
+    log = MemoryLog()
+    minute, key = int(time()) // 3_600 * 60, f"tfk_{1:032x}"
+    place: dict[str, Any] = {"tenant": "acme", "minute": minute}
+    tell(log, 1, **place, key=key, event="stored", rows=5, bytes=500)
+    tell(log, 2, **place, key=key, event="repeated", rows=3, bytes=300)
+    tell(log, 3, **place, key=key, event="dead", rows=2, bytes=200)
+    tell(log, 3, **place, key=key, event="stored", rows=99, bytes=99)  # told again
+    tell(log, 4, **place, event="stored", rows=7)
+    tell(log, 5, **place | {"minute": minute + 59}, key=key, event="replayed", rows=2, bytes=200)
+    await settle(ledger_of(log, clickhouse))
+    # An hour later, and late: of the hour before.
+    tell(log, 6, **place | {"minute": minute + 60}, key=key, event="stored", rows=1, bytes=1)
+    tell(log, 7, **place, key=key, event="stored", rows=10, bytes=1)
+    await settle(ledger_of(log, clickhouse))
+    hour = minute // 60
+    expected = {
+        ("acme", key, "logs", hour): (17, 701),
+        ("acme", "", "logs", hour): (7, 0),
+        ("acme", key, "logs", hour + 1): (1, 1),
+    }
+    assert await usage(clickhouse) == expected
+    await clickhouse.command("OPTIMIZE TABLE telemetry.tf_usage FINAL")
+    ((last,),) = await clickhouse.query(
+        "SELECT toUnixTimestamp(max(LastMinute)) FROM telemetry.tf_usage "
+        f"WHERE Hour = toDateTime({hour * 3_600}) AND KeyId != ''"
+    )
+    assert int(last) == (minute + 59) * 60
+    assert await usage(clickhouse) == expected
+
+
 async def test_what_gateways_and_writers_tell_meets_in_one_row(clickhouse: ClickHouse) -> None:
     log = MemoryLog()
     minute = int(time()) // 60
@@ -128,6 +172,7 @@ async def test_a_crash_at_any_call_counts_everything_once(
     tell(log, 20, tenant="acme", minute=minute, event="stored", rows=1)
     await settle(ledger_of(log, clickhouse))
     assert await sums(clickhouse) == {("acme", "stored", ""): 21}
+    assert await usage(clickhouse) == {("acme", "", "logs", minute // 60): (21, 0)}
 
 
 async def test_a_lost_answer_of_clickhouse_counts_nothing_twice(clickhouse: ClickHouse) -> None:

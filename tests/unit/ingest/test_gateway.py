@@ -78,7 +78,7 @@ async def test_I14_rows_belong_to_the_tenant_of_the_credentials() -> None:
     log = MemoryLog()
     await export(gateway_on(log, tenant="acme"), request())
     (record,) = log.records[TRACES, 0]
-    assert from_headers(record.headers).tenants == (("acme", 5),)
+    assert from_headers(record.headers).tenants == (("acme", 5, ""),)
 
 
 async def test_I1_success_is_answered_only_when_the_rows_are_durable() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from ingest.signals import INGESTED_TOPIC
 from tests.fakes import Crash, block
+from tests.integration.ingest.stored_blocks import logs_request, records_of_requests
 from tests.unit.ingest.test_writer import TOPIC, Rig
 
 
@@ -27,6 +28,35 @@ async def test_what_became_of_rows_is_told_by_event_tenant_and_minute() -> None:
         same | {"tenant": "bolt", "event": "stored", "rows": 4},
     ]
     assert (documents[0]["signal"], documents[0]["start"], documents[0]["end"]) == ("logs", 0, 3)
+
+
+async def test_rows_and_bytes_are_told_by_key_and_what_is_cut_out_of_a_block_is_repeated() -> None:
+    rig = Rig()
+    keys = [f"tfk_{1:032x}", f"tfk_{2:032x}", ""]
+    sent = [
+        ("acme", b"1" * 16, logs_request(["a"] * 3), keys[0]),
+        ("acme", b"2" * 16, logs_request(["b"] * 4), keys[1]),
+        ("bolt", b"3" * 16, logs_request(["c"] * 5), keys[2]),
+        ("acme", b"4" * 16, logs_request(["d"] * 6), keys[1]),
+    ]
+    sizes = [len(body) for _tenant, _id, body, _key in sent]
+    for members in (sent[:2], sent):
+        ((value, headers),) = records_of_requests("logs", members)
+        rig.log.put(TOPIC, 0, value, headers, timestamp_ms=60_000)
+        await rig.settle()
+    first_told, second_told = (
+        orjson.loads(one.value)["counts"] for one in rig.log.records[INGESTED_TOPIC, 0]
+    )
+    same = {"table": "tf_logs", "minute": 1}
+    first = same | {"tenant": "acme", "rows": 3, "key": keys[0], "bytes": sizes[0]}
+    second = same | {"tenant": "acme", "rows": 4, "key": keys[1], "bytes": sizes[1]}
+    assert first_told == [first | {"event": "stored"}, second | {"event": "stored"}]
+    assert second_told == [
+        first | {"event": "repeated"},
+        second | {"event": "repeated"},
+        second | {"event": "stored", "rows": 6, "bytes": sizes[3]},
+        same | {"tenant": "bolt", "event": "stored", "rows": 5, "bytes": sizes[2]},
+    ]
 
 
 async def test_a_repeat_after_the_counts_were_told_has_the_same_id() -> None:

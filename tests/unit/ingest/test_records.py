@@ -13,18 +13,20 @@ from shared.errors import Invalid
 
 NUMBERS = st.integers(0, 2**40)
 NANOSECONDS = st.integers(-(2**63), 2**63 - 1)
+KEYS = st.just("") | st.binary(min_size=16, max_size=16).map(lambda one: f"tfk_{one.hex()}")
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 @st.composite
 def infos(draw: st.DrawFn) -> RecordInfo:
-    names = draw(st.lists(NAMES, min_size=1, max_size=5, unique=True))
+    places = draw(st.lists(st.tuples(NAMES, KEYS), min_size=1, max_size=5, unique=True))
     request = st.builds(
-        RequestRows,
+        lambda request_id, numbers, place, size: RequestRows(
+            request_id, place[0], *numbers, place[1], size
+        ),
         st.binary(min_size=16, max_size=16),
-        st.sampled_from(names),
-        NUMBERS,
-        NUMBERS,
+        st.tuples(NUMBERS, NUMBERS, NUMBERS),
+        st.sampled_from(places),
         NUMBERS,
     )
     return RecordInfo(
@@ -34,7 +36,7 @@ def infos(draw: st.DrawFn) -> RecordInfo:
         time_min_ns=draw(NANOSECONDS),
         time_max_ns=draw(NANOSECONDS),
         encoding=draw(st.sampled_from(["zstd", "lz4"])),
-        tenants=tuple(TenantRows(name, draw(NUMBERS)) for name in names),
+        tenants=tuple(TenantRows(name, draw(NUMBERS), key) for name, key in places),
         requests=tuple(draw(st.lists(request, max_size=20))),
     )
 
@@ -74,6 +76,28 @@ def test_the_layout_of_headers_does_not_change_within_version_1() -> None:
         ("q", b"a" * 16 + b"\x00\x00\x00\xc8\x01" + b"b" * 16 + b"\x01\x01\xc8\x01\x64"),
     )
     assert to_headers(replace(example_info(), minute=1))[7] == ("m", b"\x01\x00\x00\x00")
+
+
+def test_keys_and_sizes_stand_in_headers_that_an_older_writer_ignores() -> None:
+    key = f"tfk_{7:032x}"
+    info = replace(
+        example_info(),
+        tenants=(TenantRows("acme", 200, key), TenantRows("acme", 100)),
+        requests=(
+            RequestRows(b"a" * 16, "acme", 0, 0, 200, key, 300),
+            RequestRows(b"b" * 16, "acme", 0, 200, 100, "", 5),
+        ),
+    )
+    headers = to_headers(info)
+    assert headers[7:9] == (
+        ("c", b"\x04acme\xc8\x01\x04acme\x64"),
+        ("q", b"a" * 16 + b"\x00\x00\x00\xc8\x01" + b"b" * 16 + b"\x01\x00\xc8\x01\x64"),
+    )
+    assert headers[9:] == (("k", b"\x10" + bytes(15) + b"\x07" + b"\x00"), ("b", b"\xac\x02\x05"))
+    assert from_headers(headers) == info
+    older = from_headers(headers[:9])
+    assert {(one.key, one.body_bytes) for one in older.requests} == {("", 0)}
+    assert older.rows == info.rows
 
 
 @pytest.mark.parametrize("version", [None, b"", b"\x00", b"\x02", b"\x01\x01"])
