@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from control.api_keys import api as api_keys_api
-from control.api_keys import commands as api_keys
 from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
-from control.api_keys.repository import ApiKeys
+from control.api_keys.api import keys as api_keys_api
+from control.api_keys.commands import keys as api_keys
+from control.api_keys.repository.keys import ApiKeys
 from control.audit import api as audit_api
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs

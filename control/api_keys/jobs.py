@@ -6,7 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from control.api_keys.events import ApiKeyExpiresSoon
-from control.api_keys.repository import ApiKeys
+from control.api_keys.repository.keys import ApiKeys
 from shared.email import mails
 from shared.email.mailer import Mailer
 from shared.errors import Invalid

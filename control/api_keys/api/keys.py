@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from control.api_keys import commands, queries
-from control.api_keys.domain import (
+from control.api_keys.commands import keys as commands
+from control.api_keys.domain.keys import (
     GRACE_MINUTES_DEFAULT,
     GRACE_MINUTES_MAX,
     LIFE_DAYS_DEFAULT,
@@ -16,7 +16,8 @@ from control.api_keys.domain import (
     PERMISSIONS,
     PRESETS,
 )
-from control.api_keys.queries import ApiKeyView, KeyWithSecret, Status
+from control.api_keys.queries import keys as queries
+from control.api_keys.queries.keys import ApiKeyView, KeyWithSecret, Status
 from shared.errors import Invalid
 from shared.http.call import Call
 from shared.http.models import Body, Description, Name, Page, PageQuery, Text, View

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from control.api_keys.jobs import look_after_keys
-from control.api_keys.repository import KEYS_OF_A_TENANT_MAX
+from control.api_keys.repository.keys import KEYS_OF_A_TENANT_MAX
 from shared.messaging.events import utc_now
 from shared.postgres.scope import PLATFORM
 from shared.security.peppers import Peppers

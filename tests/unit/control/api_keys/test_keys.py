@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from control.api_keys.domain import (
+from control.api_keys.domain.keys import (
     GRACE_MINUTES_MAX,
     NOTICE,
     ApiKey,

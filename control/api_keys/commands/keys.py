@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from control.api_keys.domain import ApiKey, checked_permissions, expiry_of
-from control.api_keys.repository import ApiKeys
+from control.api_keys.domain.keys import ApiKey, checked_permissions, expiry_of
+from control.api_keys.repository.keys import ApiKeys
 from shared.caller import Caller
 from shared.errors import Forbidden
 from shared.messaging.commands import Command, CommandHandlers, Handler

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from control.api_keys.domain import NOTICE, ApiKey
+from control.api_keys.domain.keys import NOTICE, ApiKey
 from shared.errors import Conflict, NotFound
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection

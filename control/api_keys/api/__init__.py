@@ -1,0 +1,1 @@
+"""Routes, with the models of what goes in and out."""

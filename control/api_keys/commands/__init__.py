@@ -1,0 +1,1 @@
+"""What changes something: each command beside the function that carries it out."""

@@ -1,0 +1,1 @@
+"""What must always hold: aggregates and values; no I/O."""

@@ -1,0 +1,1 @@
+"""Reads: SQL straight to read models."""
