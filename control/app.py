@@ -12,8 +12,11 @@ from uuid import UUID
 from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
 from control.api_keys.api import keys as api_keys_api
+from control.api_keys.api import usage as usage_api
 from control.api_keys.commands import keys as api_keys
 from control.api_keys.repository.keys import ApiKeys
+from control.api_keys.repository.usage import UsageRows
+from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
@@ -37,6 +40,7 @@ from control.core.repository.core import CoreRepositories
 from shared.cache import api as cache_api
 from shared.cache.cache import Cache, cache_of
 from shared.caller import Caller
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.cors import api as cors_api
 from shared.cors import commands as cors_commands
 from shared.cors import domain as cors_domain
@@ -67,6 +71,7 @@ ROUTES = (
     roles_api.routes,
     tenancy_api.routes,
     api_keys_api.routes,
+    usage_api.routes,
     audit_api.routes,
     platform_api.routes,
     queue_api.routes,
@@ -95,6 +100,7 @@ class Control:
     events: EventBus
     jobs: Sequence[JobHandlers]
     api_keys: UnitOfWork[ApiKeys]
+    usage: UsageCopy
 
 
 @asynccontextmanager
@@ -126,6 +132,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
 
         cache = await stack.enter_async_context(cache_of(settings))
+        clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
@@ -136,7 +143,12 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: Health(settings, database), Cache: cache},
+            extras={
+                Tokens: tokens,
+                Health: Health(settings, database),
+                Cache: cache,
+                ClickHouse: clickhouse,
+            },
         )
         mailer = open_mailer(settings)
         yield Control(
@@ -150,6 +162,11 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 api_keys_jobs.job_handlers(database, mailer, settings.app_url),
             ],
             api_keys=UnitOfWork(database, ApiKeys),
+            usage=UsageCopy(
+                clickhouse,
+                UnitOfWork(database, UsageRows),
+                clickhouse_database=settings.clickhouse_database,
+            ),
         )
 
 

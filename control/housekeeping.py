@@ -78,6 +78,8 @@ async def prune_rows(connection: Connection) -> int:
         "DELETE FROM mail_tokens WHERE expires_at < now()",
         "DELETE FROM used_tokens WHERE expires_at < now() - interval '1 hour'",
         "DELETE FROM trusted_devices WHERE expires_at < now()",
+        # As long as ClickHouse keeps it.
+        "DELETE FROM usage_days WHERE day < now() - interval '25 months'",
         # A gateway that was away longer finds its sum wrong, and fetches everything.
         "DELETE FROM directory_removals WHERE removed_at < now() - interval '30 days'",
     ):

@@ -100,6 +100,7 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
         tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
         tasks.create_task(Recorder(control.database).run(stopping))
         tasks.create_task(keep_house(control, stopping))
+        tasks.create_task(control.usage.run(stopping))
 
 
 async def _serve_metrics(

@@ -1,7 +1,7 @@
 """What api_keys tells the other contexts; never a secret, never its hash."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from shared.messaging.events import Event
@@ -58,6 +58,27 @@ class ApiKeyExpiresSoon(Event):
     created_by: UUID | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class IngestionQuotaNearlyUsed(Event):
+    """80 % of an organization's quota of a month are stored."""
+
+    signal: str
+    month: date
+    items_used: int
+    items_max: int
+    grace_ends_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionQuotaUsedUp(IngestionQuotaNearlyUsed):
+    """All of it is stored; more is taken until the grace ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionQuotaRefused(IngestionQuotaNearlyUsed):
+    """The grace is over: gateways refuse the signal until the month ends."""
+
+
 EVENTS: tuple[type[Event], ...] = (
     ApiKeyCreated,
     ApiKeyUpdated,
@@ -65,4 +86,7 @@ EVENTS: tuple[type[Event], ...] = (
     ApiKeyRevoked,
     ApiKeyExpired,
     ApiKeyExpiresSoon,
+    IngestionQuotaNearlyUsed,
+    IngestionQuotaUsedUp,
+    IngestionQuotaRefused,
 )

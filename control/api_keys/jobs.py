@@ -1,11 +1,16 @@
-"""What time does to keys: they expire, and their owners are told a week before."""
+"""What time does to keys and quotas: they come to their end, and people are told before."""
 
 from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
 
-from control.api_keys.events import ApiKeyExpiresSoon
+from control.api_keys.events import (
+    ApiKeyExpiresSoon,
+    IngestionQuotaNearlyUsed,
+    IngestionQuotaRefused,
+    IngestionQuotaUsedUp,
+)
 from control.api_keys.repository.keys import ApiKeys
 from shared.email import mails
 from shared.email.mailer import Mailer
@@ -18,7 +23,11 @@ from shared.queue.jobs import Job, enqueue
 from shared.queue.worker import JobHandlers
 
 SEND_EXPIRY_NOTICE: Final = "api_keys.send_expiry_notice"
+SEND_QUOTA_NOTICE: Final = "api_keys.send_quota_notice"
 KEYS_AT_ONCE_MAX: Final = 500
+# Tiers 1 and 2 administer an organization; more than so many of them are not told.
+ADMINISTRATOR_LEVEL_MAX: Final = 2
+MAILS_MAX: Final = 20
 
 
 async def look_after_keys(work: UnitOfWork[ApiKeys], *, now: datetime) -> int:
@@ -56,11 +65,7 @@ async def order_notice(envelope: Envelope, connection: Connection) -> None:
 
 async def send_expiry_notice(job: Job, database: Database, mailer: Mailer, app_url: str) -> None:
     """Send it; who is gone gets none."""
-    async with database.read(PLATFORM) as connection:
-        to = await connection.fetchval(
-            "SELECT email FROM users WHERE id = $1 AND is_active AND deleted_at IS NULL",
-            UUID(job.data["userId"]),
-        )
+    to = await _address_of(database, UUID(job.data["userId"]))
     if to is None:
         return
     await mailer.send(
@@ -75,15 +80,85 @@ async def send_expiry_notice(job: Job, database: Database, mailer: Mailer, app_u
     )
 
 
+async def order_quota_notices(envelope: Envelope, connection: Connection) -> None:
+    """Order a mail to each of the organization's administrators."""
+    event = envelope.event
+    if not isinstance(event, IngestionQuotaNearlyUsed):
+        raise Invalid("not about a quota")
+    people = await connection.fetch(
+        """
+        SELECT user_id FROM administrators WHERE organization_id = $1 AND level <= $2
+         ORDER BY level, user_id LIMIT $3
+        """,
+        event.organization_id,
+        ADMINISTRATOR_LEVEL_MAX,
+        MAILS_MAX,
+    )
+    for person in people:
+        data = {
+            "userId": str(person["user_id"]),
+            "kind": event.type,
+            "signal": event.signal,
+            "itemsUsed": event.items_used,
+            "itemsMax": event.items_max,
+            "graceEndsAt": f"{event.grace_ends_at:%Y-%m-%d %H:%M} UTC"
+            if event.grace_ends_at
+            else "",
+            "key": f"{event.event_id} {person['user_id']}",
+        }
+        await enqueue(
+            connection,
+            "notification",
+            SEND_QUOTA_NOTICE,
+            data,
+            dedupe_key=f"mail {data['key']}",
+        )
+
+
+async def send_quota_notice(job: Job, database: Database, mailer: Mailer, app_url: str) -> None:
+    """Send it; who is gone gets none."""
+    to = await _address_of(database, UUID(job.data["userId"]))
+    if to is None:
+        return
+    await mailer.send(
+        mails.quota_reached(
+            to,
+            kind=job.data["kind"],
+            signal=job.data["signal"],
+            used=job.data["itemsUsed"],
+            most=job.data["itemsMax"],
+            grace_ends_at=job.data["graceEndsAt"],
+            url=app_url.rstrip("/"),
+            key=job.data["key"],
+        )
+    )
+
+
+async def _address_of(database: Database, user_id: UUID) -> str | None:
+    async with database.read(PLATFORM) as connection:
+        address: str | None = await connection.fetchval(
+            "SELECT email FROM users WHERE id = $1 AND is_active AND deleted_at IS NULL", user_id
+        )
+    return address
+
+
 def subscribers() -> Subscribers:
     """Who orders mails."""
-    return {ApiKeyExpiresSoon: {"api_keys.order_notice": order_notice}}
+    to_administrators = {"api_keys.order_quota_notices": order_quota_notices}
+    return {
+        ApiKeyExpiresSoon: {"api_keys.order_notice": order_notice},
+        IngestionQuotaNearlyUsed: to_administrators,
+        IngestionQuotaUsedUp: to_administrators,
+        IngestionQuotaRefused: to_administrators,
+    }
 
 
 def job_handlers(database: Database, mailer: Mailer, app_url: str) -> JobHandlers:
     """Who sends them."""
     return {
-        SEND_EXPIRY_NOTICE: partial(
-            send_expiry_notice, database=database, mailer=mailer, app_url=app_url
+        name: partial(send, database=database, mailer=mailer, app_url=app_url)
+        for name, send in (
+            (SEND_EXPIRY_NOTICE, send_expiry_notice),
+            (SEND_QUOTA_NOTICE, send_quota_notice),
         )
     }

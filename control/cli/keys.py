@@ -36,10 +36,11 @@ def create(settings: Settings, options: Namespace) -> int:
 def list_keys(settings: Settings, options: Namespace) -> int:
     """The newest keys of the tenant."""
     answer = Api(settings, options).ask("GET", f"/api-keys?limit={_LISTED_MAX}")
-    table = Table("id", "name", "allows", "expires", "state", box=None)
+    table = Table("id", "name", "allows", "expires", "state", "last used", box=None)
     for key in answer["data"]:
         allows = ",".join(key["permissions"])
-        table.add_row(key["keyId"], key["name"], allows, key["expiresAt"][:10], key["status"])
+        used = (key["lastUsedAt"] or "never")[:16].replace("T", " ")
+        table.add_row(key["keyId"], key["name"], allows, key["expiresAt"][:10], key["status"], used)
     console = Console(width=160)
     console.print(table)
     if answer["meta"]["total"] > _LISTED_MAX:

@@ -234,6 +234,47 @@ def api_key_expires(to: str, *, name: str, key_id: str, when: str, url: str, key
     )
 
 
+def quota_reached(
+    to: str,
+    *,
+    kind: str,
+    signal: str,
+    used: int,
+    most: int,
+    grace_ends_at: str,
+    url: str,
+    key: str,
+) -> Mail:
+    """A month's quota is nearly used, used up, or its grace is over: *kind* names the event."""
+    subject, text, colour = {
+        "IngestionQuotaNearlyUsed": (
+            f"80 % of the month's quota of {signal} are used",
+            "Nothing happens yet. Send less, or ask for a bigger plan, before it is used up.",
+            INFO,
+        ),
+        "IngestionQuotaUsedUp": (
+            f"The month's quota of {signal} is used up",
+            f"Data is still taken until {grace_ends_at}, and then refused until the month ends.",
+            WARNING,
+        ),
+        "IngestionQuotaRefused": (
+            f"{signal.capitalize()} are refused: the month's quota is used up",
+            "Exporters are told so. That ends with the month (UTC), or with a bigger plan.",
+            CRITICAL,
+        ),
+    }[kind]
+    return Mail(
+        to=to,
+        subject=subject,
+        title=subject,
+        paragraphs=[text],
+        facts=[("Stored this month", f"{used:,}"), ("Quota", f"{most:,}")],
+        action=Action("Open TelemetryFlow", url),
+        colour=colour,
+        dedupe_key=key,
+    )
+
+
 def _on_one_line(name: str) -> str:
     """*name* for a subject: an alert with a line end in its name must be told of all the same."""
     printable = "".join(one if one.isprintable() else " " for one in name)

@@ -18,7 +18,12 @@ _STATUS: Final = """
 _COLUMNS: Final = f"""
     id, version, created_at, updated_at, tenant_id, key_id, name, description, permissions,
     allowed_networks, {_STATUS} AS status, created_by, expires_at, grace_ends_at, replaced_by,
-    revoked_at
+    revoked_at,
+    (SELECT last_used_at FROM api_key_uses WHERE api_key_uses.key_id = api_keys.key_id
+        AND api_key_uses.tenant_id = api_keys.tenant_id) AS last_used_at,
+    (SELECT coalesce(sum(items), 0)::bigint FROM usage_days
+      WHERE usage_days.tenant_id = api_keys.tenant_id AND usage_days.key_id = api_keys.key_id
+        AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS items_last_30_days
 """
 
 Status = Literal["active", "rotated", "revoked", "expired"]
@@ -42,6 +47,12 @@ class ApiKeyView(Versioned):
     grace_ends_at: datetime | None = Field(description="until when a rotated key works")
     replaced_by: UUID | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = Field(
+        description="when data that came with it was stored, to the minute, a minute or so late"
+    )
+    items_last_30_days: int = Field(
+        description="spans, data points and log records stored with it", examples=[120_000]
+    )
 
 
 class KeyWithSecret(View):
