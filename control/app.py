@@ -15,7 +15,6 @@ from control.api_keys.api import keys as api_keys_api
 from control.api_keys.api import usage as usage_api
 from control.api_keys.commands import keys as api_keys
 from control.api_keys.repository.keys import ApiKeys
-from control.api_keys.repository.usage import UsageRows
 from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
 from control.auth import events as auth_events
@@ -133,6 +132,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
 
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
+        health = Health(settings, database)
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
@@ -143,12 +143,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={
-                Tokens: tokens,
-                Health: Health(settings, database),
-                Cache: cache,
-                ClickHouse: clickhouse,
-            },
+            extras={Tokens: tokens, Health: health, Cache: cache, ClickHouse: clickhouse},
         )
         mailer = open_mailer(settings)
         yield Control(
@@ -162,11 +157,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 api_keys_jobs.job_handlers(database, mailer, settings.app_url),
             ],
             api_keys=UnitOfWork(database, ApiKeys),
-            usage=UsageCopy(
-                clickhouse,
-                UnitOfWork(database, UsageRows),
-                clickhouse_database=settings.clickhouse_database,
-            ),
+            usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
         )
 
 

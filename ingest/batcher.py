@@ -328,7 +328,7 @@ def _requests_of_blocks(
             own_part = parts.get(table, 0)
             parts[table] = own_part + 1
             entry = RequestRows(
-                *(request.id, request.tenant_id, own_part, first_row, rows, request.key_id, size)
+                request.id, request.tenant_id, own_part, first_row, rows, request.key_id, size
             )
             found.setdefault((table, part), []).append(entry)
             size = 0
@@ -338,7 +338,8 @@ def _requests_of_blocks(
 def _tenants(requests: Sequence[RequestRows]) -> tuple[TenantRows, ...]:
     found: dict[tuple[str, str], int] = {}
     for _id, tenant, _part, _first_row, rows, key, _bytes in requests:
-        found[tenant, key] = found.get((tenant, key), 0) + rows
+        place = (tenant, key)
+        found[place] = found.get(place, 0) + rows
     return tuple(TenantRows(tenant, rows, key) for (tenant, key), rows in found.items())
 
 

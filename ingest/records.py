@@ -133,12 +133,6 @@ def _info_of(fields: dict[str, bytes]) -> RecordInfo:
             TenantRows(tenant, rows, key)
             for (tenant, rows, _), key in zip(tenants, keys, strict=True)
         )
-    requests = _unpack(fields["q"], lambda packed, at: _request_at(packed, at, tenants))
-    if "b" in fields:
-        sizes = _unpack(fields["b"], _varint_at)
-        requests = tuple(
-            RequestRows(*one[:-1], size) for one, size in zip(requests, sizes, strict=True)
-        )
     return RecordInfo(
         table=fields["t"].decode(),
         rows=_U32.unpack(fields["n"])[0],
@@ -148,7 +142,7 @@ def _info_of(fields: dict[str, bytes]) -> RecordInfo:
         encoding=encoding,
         minute=_U32.unpack(fields["m"])[0] if "m" in fields else 0,
         tenants=tenants,
-        requests=requests,
+        requests=_unpack_requests(fields["q"], fields.get("b"), tenants),
     )
 
 
@@ -175,13 +169,16 @@ def _pack_requests(
         if index is None or len(request_id) != REQUEST_ID_BYTES:
             raise Invalid(f"request of tenant {tenant!r} does not fit its block")
         packed += request_id
-        for number in (index, part, first_row, rows):
-            # Most are small, and there are as many as requests: a call for each would be dear.
-            if 0 <= number < 0x80:
-                packed.append(number)
-            else:
+        # There are as many as requests, and most are small: a call for each would be dear.
+        if 0 <= index | part | first_row | rows < 0x80:
+            packed += bytes((index, part, first_row, rows))
+        else:
+            for number in (index, part, first_row, rows):
                 _put_varint(packed, number)
-        _put_varint(sizes, body_bytes)
+        if 0x80 <= body_bytes < 0x4000:
+            sizes += bytes((body_bytes & 0x7F | 0x80, body_bytes >> 7))
+        else:
+            _put_varint(sizes, body_bytes)
     return bytes(packed), bytes(sizes)
 
 
@@ -211,14 +208,32 @@ def _key_at(packed: bytes, at: int) -> tuple[str, int]:
     return f"{KEY_PREFIX}{key.hex()}" if key else "", at + length
 
 
-def _request_at(packed: bytes, at: int, tenants: tuple[TenantRows, ...]) -> tuple[RequestRows, int]:
-    id_end = at + REQUEST_ID_BYTES
-    tenant, part_at = _varint_at(packed, id_end)
-    part, first_row_at = _varint_at(packed, part_at)
-    first_row, rows_at = _varint_at(packed, first_row_at)
-    rows, after = _varint_at(packed, rows_at)
-    name, _, key = tenants[tenant]
-    return RequestRows(packed[at:id_end], name, part, first_row, rows, key), after
+def _unpack_requests(
+    packed: bytes, packed_sizes: bytes | None, tenants: tuple[TenantRows, ...]
+) -> tuple[RequestRows, ...]:
+    requests = []
+    at = size_at = body_bytes = 0
+    while at < len(packed):
+        id_end = at + REQUEST_ID_BYTES
+        numbers = packed[id_end : id_end + 4]
+        # As in packing: four small numbers are four bytes.
+        if len(numbers) == 4 and numbers.isascii():
+            (tenant, part, first_row, rows), after = numbers, id_end + 4
+        else:
+            tenant, part_at = _varint_at(packed, id_end)
+            part, first_row_at = _varint_at(packed, part_at)
+            first_row, rows_at = _varint_at(packed, first_row_at)
+            rows, after = _varint_at(packed, rows_at)
+        if packed_sizes is not None:
+            body_bytes, size_at = _varint_at(packed_sizes, size_at)
+        name, _, key = tenants[tenant]
+        requests.append(
+            RequestRows(packed[at:id_end], name, part, first_row, rows, key, body_bytes)
+        )
+        at = after
+    if size_at != len(packed_sizes or b""):
+        raise Invalid("damaged record headers: more sizes than requests", field="b")
+    return tuple(requests)
 
 
 def _put_varint(packed: bytearray, number: int) -> None:

@@ -16,7 +16,7 @@ from shared.clickhouse.client import ClickHouse
 from shared.clickhouse.exception_codes import SchemaMismatch
 from shared.errors import Unavailable
 from shared.messaging.events import utc_now
-from shared.postgres.database import UnitOfWork
+from shared.postgres.database import Database, UnitOfWork
 from shared.postgres.scope import PLATFORM
 from shared.repeating import repeat
 
@@ -33,10 +33,10 @@ class UsageCopy:
     """Copies until it is told to stop; any number of processes may, one of them does."""
 
     def __init__(
-        self, clickhouse: ClickHouse, work: UnitOfWork[UsageRows], *, clickhouse_database: str
+        self, database: Database, clickhouse: ClickHouse, clickhouse_database: str
     ) -> None:
+        self._work = UnitOfWork(database, UsageRows)
         self._clickhouse = clickhouse
-        self._work = work
         self._table = f"`{clickhouse_database}`.tf_usage"
         self._is_waiting = False
 

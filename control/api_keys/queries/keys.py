@@ -23,7 +23,7 @@ _COLUMNS: Final = f"""
         AND api_key_uses.tenant_id = api_keys.tenant_id) AS last_used_at,
     (SELECT coalesce(sum(items), 0)::bigint FROM usage_days
       WHERE usage_days.tenant_id = api_keys.tenant_id AND usage_days.key_id = api_keys.key_id
-        AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS items_last_30_days
+        AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS recent_items
 """
 
 Status = Literal["active", "rotated", "revoked", "expired"]
@@ -50,8 +50,9 @@ class ApiKeyView(Versioned):
     last_used_at: datetime | None = Field(
         description="when data that came with it was stored, to the minute, a minute or so late"
     )
-    items_last_30_days: int = Field(
-        description="spans, data points and log records stored with it", examples=[120_000]
+    recent_items: int = Field(
+        description="spans, points and log records stored with it in the last 30 days",
+        examples=[120_000],
     )
 
 

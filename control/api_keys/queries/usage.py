@@ -146,7 +146,7 @@ async def usage_by_hour(
         raise Invalid(f"by hour at most {HOURLY_DAYS_MAX} days", field="granularity")
     rows = await clickhouse.query(
         "SELECT toUnixTimestamp(Hour) AS Start, Signal, sum(Items), sum(Bytes) "
-        f"FROM `{database}`.tf_usage "
+        f"FROM `{database}`.tf_usage "  # S608 - names of our own
         "WHERE TenantId = {tenant:String} AND KeyId = {key:String} "
         "AND Hour >= toDateTime({first:Int64}) AND Hour < toDateTime({end:Int64}) "
         "AND ({signal:String} = '' OR Signal = {signal:String}) "

@@ -22,7 +22,7 @@ def infos(draw: st.DrawFn) -> RecordInfo:
     places = draw(st.lists(st.tuples(NAMES, KEYS), min_size=1, max_size=5, unique=True))
     request = st.builds(
         lambda request_id, numbers, place, size: RequestRows(
-            request_id, place[0], *numbers, place[1], size
+            request_id, place[0], numbers[0], numbers[1], numbers[2], place[1], size
         ),
         st.binary(min_size=16, max_size=16),
         st.tuples(NUMBERS, NUMBERS, NUMBERS),

@@ -138,7 +138,7 @@ async def test_E040_usage_of_a_key_is_shown_by_day_and_by_hour(
         str(utc_now().date()),
     )
     assert datetime.fromisoformat(days["lastUsedAt"]) == noon + 12 * HOUR
-    assert (listed[0]["lastUsedAt"], listed[0]["itemsLast30Days"]) == (days["lastUsedAt"], 13)
+    assert (listed[0]["lastUsedAt"], listed[0]["recentItems"]) == (days["lastUsedAt"], 13)
 
 
 async def test_usage_of_a_tenant_names_its_keys_and_what_had_none(
@@ -188,7 +188,7 @@ async def test_S31_usage_of_another_tenant_is_out_of_reach(
         None,
         keys[1]["id"],
     }
-    assert (await ada.get("/api-keys")).json["data"][0]["itemsLast30Days"] == 5
+    assert (await ada.get("/api-keys")).json["data"][0]["recentItems"] == 5
 
 
 async def test_F77_a_copy_that_is_repeated_changes_nothing_and_late_documents_count(
