@@ -120,18 +120,20 @@ async def send_quota_notice(job: Job, database: Database, mailer: Mailer, app_ur
     to = await _address_of(database, UUID(job.data["userId"]))
     if to is None:
         return
-    await mailer.send(
-        mails.quota_reached(
-            to,
-            kind=job.data["kind"],
-            signal=job.data["signal"],
-            used=job.data["itemsUsed"],
-            most=job.data["itemsMax"],
-            grace_ends_at=job.data["graceEndsAt"],
-            url=app_url.rstrip("/"),
-            key=job.data["key"],
-        )
-    )
+    values = {
+        "signal": job.data["signal"],
+        "used": job.data["itemsUsed"],
+        "most": job.data["itemsMax"],
+        "url": app_url.rstrip("/"),
+        "key": job.data["key"],
+    }
+    if job.data["kind"] == IngestionQuotaUsedUp.__name__:
+        mail = mails.quota_used_up(to, until=job.data["graceEndsAt"], **values)
+    elif job.data["kind"] == IngestionQuotaRefused.__name__:
+        mail = mails.quota_refused(to, **values)
+    else:
+        mail = mails.quota_nearly_used(to, **values)
+    await mailer.send(mail)
 
 
 async def _address_of(database: Database, user_id: UUID) -> str | None:

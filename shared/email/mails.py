@@ -234,45 +234,54 @@ def api_key_expires(to: str, *, name: str, key_id: str, when: str, url: str, key
     )
 
 
-def quota_reached(
-    to: str,
-    *,
-    kind: str,
-    signal: str,
-    used: int,
-    most: int,
-    grace_ends_at: str,
-    url: str,
-    key: str,
-) -> Mail:
-    """A month's quota is nearly used, used up, or its grace is over: *kind* names the event."""
-    subject, text, colour = {
-        "IngestionQuotaNearlyUsed": (
-            f"80 % of the month's quota of {signal} are used",
-            "Nothing happens yet. Send less, or ask for a bigger plan, before it is used up.",
-            INFO,
-        ),
-        "IngestionQuotaUsedUp": (
-            f"The month's quota of {signal} is used up",
-            f"Data is still taken until {grace_ends_at}, and then refused until the month ends.",
-            WARNING,
-        ),
-        "IngestionQuotaRefused": (
-            f"{signal.capitalize()} are refused: the month's quota is used up",
-            "Exporters are told so. That ends with the month (UTC), or with a bigger plan.",
-            CRITICAL,
-        ),
-    }[kind]
+def quota_nearly_used(to: str, *, signal: str, used: int, most: int, url: str, key: str) -> Mail:
+    """80 % of a month's quota are stored."""
+    subject = f"80 % of the monthly quota of {signal} are used"
     return Mail(
         to=to,
         subject=subject,
         title=subject,
-        paragraphs=[text],
-        facts=[("Stored this month", f"{used:,}"), ("Quota", f"{most:,}")],
+        paragraphs=["Send less, or ask for a bigger plan, before it is used up."],
+        facts=_of_quota(used, most),
         action=Action("Open TelemetryFlow", url),
-        colour=colour,
         dedupe_key=key,
     )
+
+
+def quota_used_up(
+    to: str, *, signal: str, used: int, most: int, until: str, url: str, key: str
+) -> Mail:
+    """All of a month's quota is stored, and the grace runs."""
+    subject = f"The monthly quota of {signal} is used up"
+    return Mail(
+        to=to,
+        subject=subject,
+        title=subject,
+        paragraphs=["More is taken for a while, and then refused until the month ends (UTC)."],
+        facts=[*_of_quota(used, most), ("Taken until", until)],
+        action=Action("Open TelemetryFlow", url),
+        colour=WARNING,
+        dedupe_key=key,
+    )
+
+
+def quota_refused(to: str, *, signal: str, used: int, most: int, url: str, key: str) -> Mail:
+    """The grace after a month's quota is over."""
+    subject = f"The monthly quota of {signal} is used up: more is refused"
+    return Mail(
+        to=to,
+        subject=subject,
+        title=subject,
+        paragraphs=["Exporters are told so. It ends with the month (UTC), or with a bigger plan."],
+        facts=_of_quota(used, most),
+        action=Action("Open TelemetryFlow", url),
+        colour=CRITICAL,
+        dedupe_key=key,
+    )
+
+
+def _of_quota(used: int, most: int) -> list[tuple[str, str]]:
+    return [("Stored this month", f"{used:,}"), ("Quota", f"{most:,}")]
 
 
 def _on_one_line(name: str) -> str:

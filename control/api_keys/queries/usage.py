@@ -1,11 +1,12 @@
 """Reads of usage: what was stored, by day from PostgreSQL, by hour from ClickHouse."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from control.api_keys.domain.quotas import State, forecast, month_after, month_of
 from shared.clickhouse.client import ClickHouse
@@ -23,11 +24,21 @@ SIGNALS: Final = ("metrics", "logs", "traces")
 Signal = Literal["metrics", "logs", "traces"]
 
 
+def _is_a_day(text: object) -> object:
+    # Else a number is taken for seconds since 1970.
+    if isinstance(text, str) and not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise ValueError("give a day such as 2026-03-31")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_is_a_day)]
+
+
 class UsageQuery(Query):
     """Which days (UTC), both included; by default the last 30."""
 
-    since: date | None = Field(None, alias="from", description="the first day, UTC")
-    until: date | None = Field(None, alias="to", description="the last day, UTC")
+    since: Day | None = Field(None, alias="from", description="the first day, UTC")
+    until: Day | None = Field(None, alias="to", description="the last day, UTC")
     signal: Signal | None = Field(None, description="only this one")
 
     def days(self, now: datetime) -> tuple[date, date]:

@@ -79,9 +79,9 @@ async def test_G20_quotas_are_noted_told_and_mailed_at_each_step(
         ("refused", 100_500),
     ]
     assert mails == [
-        "80 % of the month's quota of logs are used",
-        "The month's quota of logs is used up",
-        "Logs are refused: the month's quota is used up",
+        "80 % of the monthly quota of logs are used",
+        "The monthly quota of logs is used up",
+        "The monthly quota of logs is used up: more is refused",
     ]
     actions = [one["action"] for one in (await ada.get("/audit-logs?limit=100")).json["data"]]
     assert [one for one in actions if one.startswith("ingestion_quota")] == [

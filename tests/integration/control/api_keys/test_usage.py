@@ -269,6 +269,7 @@ async def test_without_clickhouse_days_are_shown_and_it_is_said_once(
     ("query", "field"),
     [
         ("from=2026-02-30", "from"),
+        ("to=0", "to"),
         ("from=2026-02-02&to=2026-02-01", "from"),
         ("from=2020-01-01&to=2026-02-01", "from"),
         ("granularity=hour", "granularity"),

@@ -38,6 +38,10 @@ VALUES: Final[dict[str, Any]] = {
     "name": "CPU",
     "severity": "critical",
     "message": "Too hot.",
+    "signal": "logs",
+    "used": 80_000,
+    "most": 100_000,
+    "until": "2026-01-08 00:00 UTC",
 }
 KINDS: Final[dict[str, Callable[..., Mail]]] = {
     name: kind
@@ -71,7 +75,7 @@ def recipients_of(message: EmailMessage) -> list[str]:
 
 
 def test_all_kinds_of_mail_are_under_test() -> None:
-    assert len(KINDS) == 13
+    assert len(KINDS) == 16
 
 
 @pytest.mark.parametrize("kind", KINDS)
