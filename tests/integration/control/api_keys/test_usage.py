@@ -265,9 +265,9 @@ async def test_without_clickhouse_days_are_shown_and_it_is_said_once(
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
+async def test_a_range_that_makes_no_sense_is_refused(ada: Client) -> None:
+    key = await new_key(ada)
+    for query, field in (
         ("from=2026-02-30", "from"),
         ("to=0", "to"),
         ("from=2026-02-02&to=2026-02-01", "from"),
@@ -275,16 +275,8 @@ async def test_without_clickhouse_days_are_shown_and_it_is_said_once(
         ("granularity=hour", "granularity"),
         ("granularity=minute", "granularity"),
         ("signal=profiles", "signal"),
-        ("to=0001-01-01&granularity=hour", None),
-    ],
-)
-async def test_a_range_that_makes_no_sense_is_refused(
-    ada: Client, query: str, field: str | None
-) -> None:
-    key = await new_key(ada)
-    answer = await ada.get(f"/api-keys/{key['id']}/usage?{query}")
-    if field is None:
-        assert answer.status == 200
-        return
-    assert answer.status in (400, 422)
-    assert [one["field"] for one in answer.json["errors"]] == [field]
+    ):
+        answer = await ada.get(f"/api-keys/{key['id']}/usage?{query}")
+        assert answer.status == 400, query
+        assert [one["field"] for one in answer.json["errors"]] == [field], query
+    assert (await ada.get(f"/api-keys/{key['id']}/usage?to=0001-01-01")).status == 200
