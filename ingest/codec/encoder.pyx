@@ -27,11 +27,11 @@ from ingest.codec.memory cimport Buffer, Slice, empty_arena, guarded, release
 from ingest.codec.metrics cimport put_metric
 from ingest.codec.traces cimport put_span
 from ingest.codec.validation cimport (
-    BAD_GROUP, BAD_LENGTH, BAD_TAG, BAD_VARINT, EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES,
-    TOO_DEEP, TRUNCATED, VALID, Findings, MessageType, repair, validate,
+    EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, VALID, Findings, MessageType, malformed, repair,
+    validate,
 )
 
-from ingest.codec.results import Appended, Block, BlockFull, Malformed, RowRange
+from ingest.codec.results import Appended, Block, BlockFull, RowRange
 from ingest.codec.tables import TABLES, TABLES_OF_SIGNAL
 
 cdef extern from "malloc.h" nogil:
@@ -66,17 +66,9 @@ _KINDS = {
 }
 _REASONS = (
     "invalid_trace_id", "invalid_span_id", "invalid_parent_span_id", "older_than_retention",
-    "bucket_counts_mismatch", "item_too_large",
+    "bucket_counts_mismatch", "item_too_large", "tenant_contradiction", "tenant_missing",
 )
 _WARNINGS = ("clock_out_of_range", "invalid_trace_id")
-_VERDICTS = {
-    BAD_TAG: "a field number or wire type that does not exist",
-    TRUNCATED: "a field runs past the end of its message",
-    BAD_VARINT: "a number of more bytes than a varint has",
-    BAD_LENGTH: "a length of 2 GiB or more",
-    BAD_GROUP: "a group that does not end, or ends without a beginning",
-    TOO_DEEP: "values nested more than 32 levels deep",
-}
 _MESSAGES = {"traces": EXPORT_TRACES, "logs": EXPORT_LOGS, "metrics": EXPORT_METRICS}
 # Maps whose keys the attributes of an item and of its parts come from.
 _ITEM_MAPS = {
@@ -208,8 +200,14 @@ cdef class Encoder:
                 total += table_bytes(&self.tables[table])
         return total
 
-    def append(self, bytes body not None, *, str tenant not None, int64_t received_ns):
+    def append(
+        self, bytes body not None, *, str tenant not None, int64_t received_ns,
+        str workspace not None = "",
+    ):
         """Add the items of one Export request (protobuf) to the open blocks.
+
+        Items of a resource that names another tenant, or workspace where that is given, are
+        rejected; with *tenant* empty all are.
 
         Raises Malformed when *body* cannot be decoded and BlockFull when it does not fit behind
         what is open; the encoder is then as it was before. *received_ns* is the time of receipt.
@@ -218,7 +216,7 @@ cdef class Encoder:
             raise RuntimeError("encoder in use")
         self.busy = True
         try:
-            return self._append(body, tenant.encode(), received_ns)
+            return self._append(body, tenant.encode(), workspace.encode(), received_ns)
         finally:
             empty_arena(&self.encoding.arena, True)
             self.busy = False
@@ -239,10 +237,10 @@ cdef class Encoder:
         finally:
             self.busy = False
 
-    cdef _append(self, bytes body, bytes tenant, int64_t received):
+    cdef _append(self, bytes body, bytes tenant, bytes workspace, int64_t received):
         cdef Call call
         cdef int status
-        self._begin(tenant, received)
+        self._begin(tenant, workspace, received)
         memset(&call, 0, sizeof(Call))
         call.encoding = &self.encoding
         call.body.at = <const uint8_t*>PyBytes_AS_STRING(body)
@@ -256,9 +254,7 @@ cdef class Encoder:
             with nogil:
                 status = guarded(work, &call, OUT_OF_MEMORY)
         if call.findings.verdict != VALID:
-            offset = call.findings.at - <const uint8_t*>PyBytes_AS_STRING(body)
-            reason = _VERDICTS[call.findings.verdict]
-            raise Malformed(f"the body is not an OTLP request in protobuf: {reason} (byte {offset})")
+            raise malformed(&call.findings, <const uint8_t*>PyBytes_AS_STRING(body))
         if status != DONE:
             self._undo()
             if status == BLOCK_FULL:
@@ -266,7 +262,7 @@ cdef class Encoder:
             raise MemoryError("no memory to decode the request")
         return self._appended(&call.findings)
 
-    cdef _begin(self, bytes tenant, int64_t received):
+    cdef _begin(self, bytes tenant, bytes workspace, int64_t received):
         cdef Encoding* encoding = &self.encoding
         cdef int table
         encoding.began_empty = not self.sealed and self._open_rows() == 0
@@ -280,6 +276,8 @@ cdef class Encoder:
         encoding.parent_bytes = 0
         encoding.tenant.at = <const uint8_t*>PyBytes_AS_STRING(tenant)
         encoding.tenant.end = encoding.tenant.at + PyBytes_GET_SIZE(tenant)
+        encoding.workspace.at = <const uint8_t*>PyBytes_AS_STRING(workspace)
+        encoding.workspace.end = encoding.workspace.at + PyBytes_GET_SIZE(workspace)
         encoding.received = received
         encoding.newest = received + _NANOSECONDS_PER_DAY
         encoding.oldest = received - self.retention_ns

@@ -14,7 +14,9 @@ cdef enum:
     OLDER_THAN_RETENTION = 3
     BUCKET_COUNTS_MISMATCH = 4
     ITEM_TOO_LARGE = 5
-    REASONS = 6
+    TENANT_CONTRADICTION = 6
+    TENANT_MISSING = 7
+    REASONS = 8
 
 
 cdef enum:
@@ -73,6 +75,8 @@ cdef struct Encoding:
     uint64_t parent_bytes  # that a row repeats of its item's parent (a metric's metadata)
     uint32_t retention_days
     Slice tenant
+    Slice workspace
+    int refusal  # why no item of the resource is taken; REASONS when they are
     int64_t received
     int64_t oldest
     int64_t newest

@@ -41,6 +41,8 @@ cdef enum:
 cdef uint64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF
 cdef uint64_t YEAR_2000 = <uint64_t>946684800 * 1000000000
 cdef const char* ORIGINAL_TIME = b"telemetryflow.original_time_unix_nano"
+cdef const char* TENANT_ID = b"telemetryflow.tenant.id"
+cdef const char* WORKSPACE_ID = b"telemetryflow.workspace.id"
 
 
 cdef uint64_t origin_bytes(Encoding* encoding) noexcept nogil:
@@ -55,7 +57,11 @@ cdef int put_item(
 ) noexcept nogil:
     """Adds one item, in a new part when it does not fit behind what this request wrote so far."""
     cdef Table* target = &encoding.tables[table]
-    cdef uint64_t bound = (
+    cdef uint64_t bound
+    if encoding.refusal != REASONS:
+        encoding.tally.rejected[encoding.refusal] += 1
+        return DONE
+    bound = (
         <uint64_t>(item.end - item.at) * GROWTH_MAX + ROW_BYTES_MAX + origin_bytes(encoding)
         + encoding.parent_bytes
     )
@@ -199,10 +205,40 @@ cdef uint32_t service_name(Encoding* encoding) noexcept nogil:
     cdef Slice text
     for position in range(attributes.kept):
         text = text_of(column.key_words, key[position])
-        if text.end - text.at == 12 and memcmp(text.at, b"service.name", 12) == 0:
+        if is_text(text, b"service.name", 12):
             text = text_of(column.words, value[position])
             return word_of_slice(origin_column(encoding, SERVICE_NAME).words, text)
     return 0
+
+
+cdef inline bint is_text(Slice text, const char* other, size_t size) noexcept nogil:
+    return <size_t>(text.end - text.at) == size and memcmp(text.at, other, size) == 0
+
+
+cdef inline bint names_another(Slice named, Slice ours) noexcept nogil:
+    return named.at != named.end and not is_text(named, <const char*>ours.at, ours.end - ours.at)
+
+
+cdef int refusal_of(Encoding* encoding) noexcept nogil:
+    """Why no item of the resource may be taken, by what it says of its tenant; else REASONS."""
+    cdef Column* column = &encoding.resource_column
+    cdef uint32_t position
+    cdef uint32_t* key = <uint32_t*>column.keys.data
+    cdef uint32_t* value = <uint32_t*>column.data.data
+    cdef bint is_of_a_tenant = encoding.tenant.at != encoding.tenant.end
+    cdef int refusal = REASONS if is_of_a_tenant else TENANT_MISSING
+    cdef Slice text
+    cdef Slice named
+    for position in range(encoding.resource_attributes.kept):
+        text = text_of(column.key_words, key[position])
+        if is_text(text, TENANT_ID, 23):
+            if names_another(text_of(column.words, value[position]), encoding.tenant):
+                refusal = TENANT_CONTRADICTION
+        elif is_text(text, WORKSPACE_ID, 26) and encoding.workspace.at != encoding.workspace.end:
+            named = text_of(column.words, value[position])
+            if names_another(named, encoding.workspace):
+                refusal = TENANT_CONTRADICTION
+    return refusal
 
 
 cdef void put_entity_ref(Slice message, Buffer* out) noexcept nogil:
@@ -263,6 +299,7 @@ cdef void begin_resource(Encoding* encoding, Slice resource, Slice schema_url) n
         elif field.number == 2 and field.type == VARINT:
             origin.resource_dropped = <uint32_t>field.scalar
     encode_map(encoding, &encoding.resource_attributes, &encoding.resource_column)
+    encoding.refusal = refusal_of(encoding)
     origin.series.used = 0
     put_series(&encoding.resource_attributes, &origin.series, &encoding.scratch, &encoding.arena)
     origin.service_name = service_name(encoding)

@@ -29,4 +29,5 @@ cdef struct Findings:
 
 
 cdef Findings validate(Slice body, MessageType type) noexcept nogil
+cdef object malformed(Findings* findings, const uint8_t* body)
 cdef void repair(Slice body, MessageType type, Buffer* out) noexcept nogil

@@ -16,6 +16,8 @@ from ingest.codec.wire cimport (
     read_fixed64,
 )
 
+from ingest.codec.results import Malformed
+
 # Levels of arrays and key-value lists inside one attribute or log body.
 cdef enum:
     VALUE_DEPTH_MAX = 32
@@ -32,6 +34,15 @@ cdef enum:
     PACKED_VARINT = 101
     PACKED_FIXED64 = 102
     STRING_INDEX = 103
+
+VERDICTS = {
+    BAD_TAG: "a field number or wire type that does not exist",
+    TRUNCATED: "a field runs past the end of its message",
+    BAD_VARINT: "a number of more bytes than a varint has",
+    BAD_LENGTH: "a length of 2 GiB or more",
+    BAD_GROUP: "a group that does not end, or ends without a beginning",
+    TOO_DEEP: "values nested more than 32 levels deep",
+}
 
 cdef uint8_t schema[TYPES][FIELDS]
 
@@ -338,6 +349,13 @@ cdef Findings validate(Slice body, MessageType type) noexcept nogil:
     findings.string_indices = 0
     findings.verdict = <Verdict>check_message(body, <uint8_t>type, 0, &findings)
     return findings
+
+
+cdef object malformed(Findings* findings, const uint8_t* body):
+    """What is raised for a *body* that is not valid."""
+    reason = VERDICTS[findings.verdict]
+    offset = findings.at - body
+    return Malformed(f"the body is not an OTLP request in protobuf: {reason} (byte {offset})")
 
 
 cdef void put_repaired_text(Slice text, Buffer* out) noexcept nogil:

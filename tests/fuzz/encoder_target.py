@@ -11,17 +11,20 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from ingest.codec.encoder import Encoder
+from ingest.codec.resources import resources_of
 from ingest.codec.results import Appended, Block, BlockFull, Malformed
 
 SEPARATOR: Final = b"\xfe\xed\xfa\xce"
 REQUESTS_MAX: Final = 5
 RECEIVED_NS: Final = 1_700_000_000_000_000_000
-TENANTS: Final = ("acme", "umbrella")
+TENANTS: Final = ("acme", "umbrella", "")
+WORKSPACE: Final = "shop"
 # The two lowest bits of the options choose the rows, the next two the bytes, the next the days.
 BLOCK_ROWS_MAX: Final = (65_536, 1, 3, 64)
 BLOCK_BYTES_MAX: Final = (8_000_000, 2_048, 16_384, 400)
 RETENTION_DAYS: Final = (30, 20_000)
 LIMITS_BITS: Final = 15
+NO_LIMITS: Final = 16
 OPTIONS: Final = 32
 ENCODERS_MAX: Final = 2 * OPTIONS
 
@@ -50,6 +53,7 @@ def check_of(signal: str) -> Callable[..., None]:
         try:
             outcome = encode(Encoder, signal, data)
             check_refusals(signal, data, outcome)
+            check_resources(signal, data)
         except AssertionError:
             open_encoder.cache_clear()  # what is open now belongs to no input
             raise
@@ -100,7 +104,9 @@ def append(encoder: Any, body: bytes, tenant: str) -> object:
     """What `append` answers, as plain values; a refused request must leave the encoder alone."""
     rows = encoder.rows
     try:
-        appended: Appended = encoder.append(body, tenant=tenant, received_ns=RECEIVED_NS)
+        appended: Appended = encoder.append(
+            body, tenant=tenant, workspace=WORKSPACE, received_ns=RECEIVED_NS
+        )
     except (Malformed, BlockFull) as error:
         if encoder.rows != rows:
             raise AssertionError(f"{rows} rows became {encoder.rows}") from error
@@ -124,6 +130,27 @@ def check_refusals(signal: str, data: bytes, outcome: Outcome) -> None:
     refused = "malformed" in outcome.answers or "full" in outcome.answers
     if refused and outcome.blocks != blocks_of_accepted(signal, data, outcome.answers):
         raise AssertionError(f"a refused request left a trace: {outcome.answers}")
+
+
+def check_resources(signal: str, data: bytes) -> None:
+    """Holds that the resources of a request, each alone, are it: its items, and its warnings."""
+    for body in requests_of(data):
+        try:
+            places = resources_of(signal, body)
+        except Malformed:
+            places = None
+        encoder = open_encoder(Encoder, signal, NO_LIMITS)
+        whole = append(encoder, body, TENANTS[0])
+        encoder.close()
+        if (places is None) != (whole == "malformed"):
+            raise AssertionError(f"resources {places} of what is {whole}")
+        if places is None or whole == "malformed":
+            continue
+        parts = b"".join(body[first:end] for _tenant, first, end in places)
+        alone = append(encoder, parts, TENANTS[0])
+        encoder.close()
+        if whole != alone:
+            raise AssertionError(f"{alone} in pieces, {whole} as a whole")
 
 
 def blocks_of_accepted(signal: str, data: bytes, answers: list[object]) -> list[tuple[object, ...]]:

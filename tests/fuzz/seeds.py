@@ -100,6 +100,11 @@ def wire_seeds(item: tuple[int, ...], attributes: int) -> Seeds:
     yield "length-beyond", nested(*item, payload=b"\x0a\x7f")
     yield "length-huge", nested(*item, payload=b"\x0a\xff\xff\xff\xff\x0f")
     yield "length-padded", b"\x0a\x82\x80\x80\x80\x00\x12\x00"
+    for name in ("tenant", "workspace"):
+        for value in (b"acme", b"umbrella", b"shop"):
+            pair = field(1, 2, f"telemetryflow.{name}.id".encode()) + nested(2, 1, payload=value)
+            resource = nested(1, 1, payload=pair)
+            yield f"{name}-{value.decode()}", field(1, 2, resource + nested(*item[1:], payload=b""))
     yield "wrong-types", nested(*item, payload=b"".join(field(n, 0, b"\x01") for n in range(1, 17)))
 
 

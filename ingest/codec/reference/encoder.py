@@ -64,13 +64,19 @@ class Encoder:
         """Raw Native bytes of everything open, at most."""
         return sum(part.bytes for _table, _number, part in self._open())
 
-    def append(self, body: builtins.bytes, *, tenant: str, received_ns: int) -> Appended:
+    def append(
+        self, body: builtins.bytes, *, tenant: str, received_ns: int, workspace: str = ""
+    ) -> Appended:
         """Add the items of one Export request (protobuf) to the open blocks.
+
+        Items of a resource that names another tenant, or workspace where that is given, are
+        rejected; with *tenant* empty all are.
 
         Raises Malformed when *body* cannot be decoded and BlockFull when it does not fit behind
         what is open; the encoder is then as it was before. *received_ns* is the time of receipt.
         """
-        rows = rows_of(self._signal, body, Receipt(tenant, received_ns, self._retention_days))
+        receipt = Receipt(tenant, workspace, received_ns, self._retention_days)
+        rows = rows_of(self._signal, body, receipt)
         costs = self._without_large(rows)
         if self._parts and not self._fit(rows.items, costs):
             raise BlockFull

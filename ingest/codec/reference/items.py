@@ -13,6 +13,8 @@ YEAR_2000_NS: Final = 946_684_800 * 10**9
 DAY_NS: Final = 86_400 * 10**9
 CLOCK_OUT_OF_RANGE: Final = "clock_out_of_range"
 ORIGINAL_TIME: Final = "telemetryflow.original_time_unix_nano"
+TENANT_ID: Final = "telemetryflow.tenant.id"
+WORKSPACE_ID: Final = "telemetryflow.workspace.id"
 
 Row = dict[str, Any]  # column to value
 
@@ -27,9 +29,13 @@ class Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Whose request it is, when it came, and how long its items are kept."""
+    """Whose request it is, when it came, and how long its items are kept.
+
+    Without a tenant nothing of it is taken; a workspace that is '' is not known.
+    """
 
     tenant: str
+    workspace: str
     received_ns: int
     retention_days: int
 
@@ -37,6 +43,17 @@ class Receipt:
     def columns(self) -> Row:
         """The columns of the tenant."""
         return {"TenantId": self.tenant, "RetentionDays": self.retention_days}
+
+    def require_own(self, resource_attributes: dict[str, str]) -> None:
+        """Rejected, when a resource says that it is another's."""
+        tenant = resource_attributes.get(TENANT_ID)
+        workspace = resource_attributes.get(WORKSPACE_ID)
+        if (tenant and tenant != self.tenant) or (
+            workspace and self.workspace and workspace != self.workspace
+        ):
+            raise Rejected("tenant_contradiction")
+        if not self.tenant:
+            raise Rejected("tenant_missing")
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from ingest.codec.reference.values import attributes, text
 SEVERITY_NUMBER_MAX: Final = 24
 
 
-def log_item(item: Item, record: Any, origin: Row) -> None:
+def log_item(item: Item, origin: Row, record: Any) -> None:
     """Fills *item* from a LogRecord message, or raises Rejected."""
     own = item.place_in_time(
         record.time_unix_nano or record.observed_time_unix_nano, attributes(record.attributes)

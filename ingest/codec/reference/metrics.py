@@ -33,7 +33,7 @@ def points_of(metric: Any) -> Iterator[Point]:
         yield Point(metric, data, point, _COLUMNS_OF[member], f"tf_metrics_{member}")
 
 
-def point_item(item: Item, one: Point, origin: Row) -> None:
+def point_item(item: Item, origin: Row, one: Point) -> None:
     """Fills *item* from a data point, or raises Rejected."""
     metric, point = one.metric, one.point
     if one.table == "tf_metrics_histogram":

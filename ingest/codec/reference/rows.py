@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from ingest.codec.reference.items import Item, Receipt, Rejected, scopes_of
+from ingest.codec.reference.items import Item, Receipt, Rejected, Row, scopes_of
 from ingest.codec.reference.logs import log_item
 from ingest.codec.reference.metrics import point_item, points_of
 from ingest.codec.reference.traces import span_item
 from ingest.codec.reference.wire import Request, decoded
 
-Fill = Callable[[Item], None]
+# The table of an item, the columns of its origin, and what fills it with both.
+Found = tuple[str, Row, Callable[[Item, Row], None]]
 
 
 @dataclass(slots=True)
@@ -31,10 +32,11 @@ def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
     """The rows of an Export request. Raises Malformed when *body* is none."""
     request = decoded(signal, body)
     rows = Rows(warnings=Counter(request.warnings))
-    for table, fill in _ITEMS_OF[signal](request):
+    for table, origin, fill in _ITEMS_OF[signal](request):
         item = Item(table, receipt)
         try:
-            fill(item)
+            receipt.require_own(origin["ResourceAttributes"])
+            fill(item, origin)
         except Rejected as rejection:
             rows.rejected[rejection.reason] += 1
         else:
@@ -42,26 +44,26 @@ def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
     return rows
 
 
-def _spans(request: Request) -> Iterator[tuple[str, Fill]]:
+def _spans(request: Request) -> Iterator[Found]:
     for scope, origin in scopes_of(request):
         for span in scope.spans:
-            yield "tf_traces", partial(span_item, span=span, origin=origin)
+            yield "tf_traces", origin, partial(span_item, span=span)
 
 
-def _log_records(request: Request) -> Iterator[tuple[str, Fill]]:
+def _log_records(request: Request) -> Iterator[Found]:
     for scope, origin in scopes_of(request):
         for record in scope.log_records:
-            yield "tf_logs", partial(log_item, record=record, origin=origin)
+            yield "tf_logs", origin, partial(log_item, record=record)
 
 
-def _points(request: Request) -> Iterator[tuple[str, Fill]]:
+def _points(request: Request) -> Iterator[Found]:
     for scope, origin in scopes_of(request):
         for metric in scope.metrics:
             for one in points_of(metric):
-                yield one.table, partial(point_item, one=one, origin=origin)
+                yield one.table, origin, partial(point_item, one=one)
 
 
-_ITEMS_OF: Final[dict[str, Callable[[Request], Iterator[tuple[str, Fill]]]]] = {
+_ITEMS_OF: Final[dict[str, Callable[[Request], Iterator[Found]]]] = {
     "traces": _spans,
     "logs": _log_records,
     "metrics": _points,

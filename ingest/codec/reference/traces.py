@@ -9,7 +9,7 @@ SPAN_KINDS: Final = ("Unspecified", "Internal", "Server", "Client", "Producer", 
 STATUS_CODES: Final = ("Unset", "Ok", "Error")
 
 
-def span_item(item: Item, span: Any, origin: Row) -> None:
+def span_item(item: Item, origin: Row, span: Any) -> None:
     """Fills *item* from a Span message, or raises Rejected."""
     parent = checked_parent_id(span)
     own = item.place_in_time(span.start_time_unix_nano, attributes(span.attributes))

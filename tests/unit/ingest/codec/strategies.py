@@ -30,6 +30,8 @@ DAY_NS: Final = 86_400 * 10**9
 LISTS_MAX: Final = 3  # arrays and key-value lists around a value
 SET_PART: Final = 0.7  # of the fields of a message
 WRONG_PART: Final = 0.06  # of ids, times and histograms
+TENANT_PART: Final = 0.2  # of resources: they name a tenant, or a workspace
+_TENANTS: Final = ("acme", "tenant-0", "tenant-1", "shop", "")
 
 _KEYS: Final = (
     *("service.name", "http.route", "host", "a", "b", "b", "ä", "", "ab", "\U0001f600", "\uffff"),
@@ -92,6 +94,9 @@ def _fill(random: Random, message: Any, lists: int) -> None:
     if message.DESCRIPTOR.name == "HistogramDataPoint" and random.random() > WRONG_PART:
         counts = len(message.explicit_bounds) + 1
         message.bucket_counts[:] = [random.randrange(9) for _ in range(counts)]
+    if message.DESCRIPTOR.name == "Resource" and random.random() < TENANT_PART:
+        key = random.choice(("telemetryflow.tenant.id", "telemetryflow.workspace.id"))
+        message.attributes.add(key=key).value.string_value = random.choice(_TENANTS)
 
 
 def _is_wanted(random: Random, field: Any) -> bool:

@@ -25,7 +25,7 @@ def outcome(
 ) -> Appended | str:
     """What became of a request, comparable between the twins."""
     try:
-        appended = encoder.append(body, tenant=tenant, received_ns=NOW_NS)
+        appended = encoder.append(body, tenant=tenant, workspace="shop", received_ns=NOW_NS)
     except Malformed:
         return "malformed"
     return Appended(

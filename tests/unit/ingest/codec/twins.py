@@ -40,14 +40,17 @@ class Stored:
         return row
 
 
-def stored(signal: str, *requests: Message | bytes) -> Stored:
+def stored(
+    signal: str, *requests: Message | bytes, tenant: str = TENANT, workspace: str = ""
+) -> Stored:
     """Puts the requests through both codecs, which must agree to the last byte."""
+    whose = {"tenant": tenant, "workspace": workspace}
     compiled = Encoder(signal, retention_days=RETENTION_DAYS)
     reference = ReferenceEncoder(signal, retention_days=RETENTION_DAYS)
     appended = Appended(0, {}, {}, ())
     for body in _bodies(requests):
-        appended = compiled.append(body, tenant=TENANT, received_ns=NOW_NS)
-        assert reference.append(body, tenant=TENANT, received_ns=NOW_NS) == appended
+        appended = compiled.append(body, received_ns=NOW_NS, **whose)
+        assert reference.append(body, received_ns=NOW_NS, **whose) == appended
     blocks = compiled.close()
     assert reference.close() == blocks
     return Stored(appended, {block.table: Reader(block.native).rows() for block in blocks})
