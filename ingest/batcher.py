@@ -48,11 +48,15 @@ class BlockLimits:
 
 
 class Request(NamedTuple):
-    """One export request, authenticated and as protobuf."""
+    """One export request, authenticated and as protobuf.
+
+    Without a tenant ('') all its items are rejected; a workspace that is '' is not known.
+    """
 
     id: bytes
     tenant_id: str
     key_id: str
+    workspace_id: str
     retention_days: int
     received_ns: int
     body: bytes
@@ -158,9 +162,7 @@ class Batcher:
         while True:
             opened = way.opened or self._open_block(key, way)
             try:
-                appended = opened.encoder.append(
-                    request.body, tenant=request.tenant_id, received_ns=request.received_ns
-                )
+                appended = _encoded(opened.encoder, request)
             except BlockFull:
                 try:
                     async with asyncio.timeout(DURABLE_SECONDS_MAX):
@@ -253,9 +255,7 @@ class Batcher:
         self, key: _Key, request: Request, minute: int
     ) -> tuple[Appended, list[tuple[bytes, Headers]]]:
         encoder = self._new_encoder(key)
-        appended = encoder.append(
-            request.body, tenant=request.tenant_id, received_ns=request.received_ns
-        )
+        appended = _encoded(encoder, request)
         members = [(request, appended)]
         return appended, self._records(encoder.close(), key, members, minute)
 
@@ -310,6 +310,15 @@ class Batcher:
         spare = self._spare.setdefault((key.signal, key.retention_days), [])
         if len(spare) < SPARE_ENCODERS_MAX:
             spare.append(encoder)
+
+
+def _encoded(encoder: Encoder, request: Request) -> Appended:
+    return encoder.append(
+        request.body,
+        tenant=request.tenant_id,
+        workspace=request.workspace_id,
+        received_ns=request.received_ns,
+    )
 
 
 def _requests_of_blocks(

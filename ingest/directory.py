@@ -15,10 +15,11 @@ from shared.directory import (
     PLATFORM_KEY_ID,
     PLATFORM_RETENTION_DAYS,
     PLATFORM_TENANT,
+    RETENTION_CLASSES_DAYS,
     new_tenant,
     platform_secret,
 )
-from shared.directory.directory_pb2 import Key
+from shared.directory.directory_pb2 import Key, Tenant
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Unauthenticated
 from shared.security.peppers import Peppers
@@ -26,15 +27,38 @@ from shared.security.peppers import Peppers
 _PERMISSION: Final = {signal: f"{signal.value}:write" for signal in Signal}
 _RETENTION: Final = {signal: f"{signal.value}_retention_days" for signal in Signal}
 NETWORKS_CACHED_MAX: Final = 10_000
+_SCOPES: Final = {"X-Tenant-Id": "tenant", "X-Workspace-Id": "workspace"}
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends: the tenant, how long the signal at hand is kept for it, and the key ("": none)."""
+    """Who sends: the tenant, how long the signal at hand is kept for it, its workspace, and the key.
+
+    Without a tenant (''), each resource names its own, one of the workspace's. A workspace that is
+    '' is not known; no key, where none is needed.
+    """
 
     tenant_id: str
     retention_days: int
-    key_id: str = ""
+    workspace_id: str = ""
+    key: Key | None = None
+
+    @property
+    def key_id(self) -> str:
+        """The key's id, '' without one."""
+        return "" if self.key is None else self.key.id
+
+
+class TenantContradiction(Forbidden):
+    """A header names another tenant, or workspace, than the key of *tenant_id* ('': of a whole
+    workspace) writes for; whether there is such a one is not told.
+    """
+
+    reason = "tenant_contradiction"
+
+    def __init__(self, header: str, tenant_id: str) -> None:
+        super().__init__(f"{header} names another {_SCOPES[header]} than the API key writes for")
+        self.tenant_id = tenant_id
 
 
 class Directory:
@@ -73,25 +97,52 @@ class Directory:
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
         """The principal of *credentials*; Unauthenticated or Forbidden when there is none."""
-        name = self._tenant_of(credentials, signal)
+        key = self._key_of(credentials, signal)
+        if key is not None and key.workspace:
+            return self._of_workspace(key, credentials, signal)
+        name = self._keyless_tenant if key is None else key.tenant
+        if name is None:
+            raise Unauthenticated(
+                "an API key is needed: send 'Authorization: Bearer <key id>:<secret>'"
+            )
         if credentials.tenant_id is not None and credentials.tenant_id != name:
-            raise Forbidden("X-Tenant-Id names another tenant than the API key belongs to")
+            raise TenantContradiction("X-Tenant-Id", name)
         tenant = self.state.tenants.get(name)
         if tenant is None and name == PLATFORM_TENANT:
             tenant = self._platform
         if tenant is None:
             raise Forbidden(f"tenant {name!r} does not exist any more")
-        if not tenant.is_active:
-            raise Forbidden(f"tenant {name!r} is deactivated: its data is not taken")
-        return Principal(name, getattr(tenant, _RETENTION[signal]), credentials.key_id or "")
+        wanted_workspace = credentials.workspace_id
+        if wanted_workspace is not None and tenant.workspace not in ("", wanted_workspace):
+            raise TenantContradiction("X-Workspace-Id", name)
+        return _principal_of(tenant, signal, key)
 
-    def _tenant_of(self, credentials: Credentials, signal: Signal) -> str:
+    def tenant_within(self, principal: Principal, name: str, signal: Signal) -> Principal:
+        """For a resource that names a tenant: that one, if it is of the principal's workspace and
+        active, else the *principal*, who has no tenant.
+        """
+        tenant = self.state.tenants.get(name)
+        if tenant is None or tenant.workspace != principal.workspace_id or not tenant.is_active:
+            return principal
+        return _principal_of(tenant, signal, principal.key)
+
+    def _of_workspace(self, key: Key, credentials: Credentials, signal: Signal) -> Principal:
+        """Who sends with a key of a workspace: for the tenant that a header names, or for each that
+        resources name.
+        """
+        if credentials.workspace_id not in (None, key.workspace):
+            raise TenantContradiction("X-Workspace-Id", "")
+        if credentials.tenant_id is None:
+            return Principal("", RETENTION_CLASSES_DAYS[0], key.workspace, key)
+        tenant = self.state.tenants.get(credentials.tenant_id)
+        if tenant is None or tenant.workspace != key.workspace:
+            raise TenantContradiction("X-Tenant-Id", "")
+        return _principal_of(tenant, signal, key)
+
+    def _key_of(self, credentials: Credentials, signal: Signal) -> Key | None:
+        """The key, which may write the signal; None for a request without one."""
         if credentials.key_id is None:
-            if self._keyless_tenant is None:
-                raise Unauthenticated(
-                    "an API key is needed: send 'Authorization: Bearer <key id>:<secret>'"
-                )
-            return self._keyless_tenant
+            return None
         key = self.state.key(credentials.key_id)
         if key is None and credentials.key_id == PLATFORM_KEY_ID:
             key = self._platform_key
@@ -108,7 +159,17 @@ class Directory:
             raise Forbidden(f"the API key {key.id} may not be used from {credentials.address}")
         if _PERMISSION[signal] not in key.permissions:
             raise Forbidden(f"the API key {key.id} may not write {signal.value}")
-        return key.tenant
+        if not key.tenant and not key.workspace:
+            raise Forbidden(f"the API key {key.id} belongs to nothing that this gateway knows")
+        return key
+
+
+def _principal_of(tenant: Tenant, signal: Signal, key: Key | None) -> Principal:
+    """Forbidden, when the tenant is deactivated."""
+    if not tenant.is_active:
+        raise Forbidden(f"tenant {tenant.name!r} is deactivated: its data is not taken")
+    retention_days = getattr(tenant, _RETENTION[signal])
+    return Principal(tenant.name, retention_days, tenant.workspace, key)
 
 
 def keyless_tenant(*, embedded: bool, host: str) -> str | None:

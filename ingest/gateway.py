@@ -4,9 +4,10 @@ Success is answered only when everything that was accepted is durable in the log
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from time import monotonic, time_ns
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -16,16 +17,22 @@ from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
 from ingest.credentials import Credentials
-from ingest.directory import Directory, Principal
+from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
 from ingest.ledger.counts import At, GatewayCounts, minute_now
 from ingest.recent_requests import RecentRequests
+from ingest.routing import requests_by_tenant, summed
 from ingest.signals import Signal
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
 
-# A larger JSON body is mapped in a thread, so that it does not hold up the event loop.
-INLINE_JSON_BYTES_MAX: Final = 256 * 1024
+# A larger body is mapped, or parted by tenants, in a thread: it does not hold up the event loop.
+INLINE_BYTES_MAX: Final = 256 * 1024
+# That a tenant's data is refused for what it says of its tenant is logged so often at most.
+CONTRADICTION_SECONDS: Final = 60.0
+CONTRADICTIONS_REMEMBERED_MAX: Final = 10_000
+
+logger = logging.getLogger(__name__)
 
 _ITEM_NAMES: Final = {
     Signal.TRACES: "spans",
@@ -39,6 +46,13 @@ _REASONS: Final = {
     "invalid_parent_span_id": "parent_span_id must be empty or 8 bytes",
     "older_than_retention": "older than the tenant keeps this signal; check the sender's clock",
     "bucket_counts_mismatch": "bucket_counts must have one entry more than explicit_bounds",
+    "tenant_contradiction": (
+        "the resource names a tenant or workspace (telemetryflow.tenant.id, "
+        "telemetryflow.workspace.id) that the API key does not write for"
+    ),
+    "tenant_missing": (
+        "a key of a workspace needs X-Tenant-Id, or telemetryflow.tenant.id on each resource"
+    ),
     "item_too_large": "larger than INGEST_BLOCK_BYTES_MAX allows; shorten its attributes or body",
 }
 _WARNINGS: Final = {
@@ -51,7 +65,17 @@ _WARNINGS: Final = {
     "string_index": "values were string indices, which this signal does not have; stored empty",
 }
 # Rejected 0 with a message is a warning: what the client sent is stored.
+_RECEIVED_BEFORE: Final = "were received before; they are stored once"
 _REPEATED: Final = Answer(0, "the same request was received before; it is stored once")
+
+
+class _Received(NamedTuple):
+    """An export request as it came, or a part of it under the id of the whole."""
+
+    signal: Signal
+    id: bytes
+    encoding: Encoding
+    body: bytes
 
 
 class Gateway:
@@ -80,10 +104,24 @@ class Gateway:
         self._clock_ns = clock_ns
         self._recent = RecentRequests(window_seconds=retry_window_seconds)
         self._closing = False
+        # When it was last logged of whom that they contradict themselves.
+        self._told: dict[str, float] = {}
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
-        """Who sends; Unauthenticated or Forbidden for credentials that may not. No I/O."""
-        return self._directory.authenticate(credentials, signal)
+        """Who sends; Unauthenticated or Forbidden for credentials that may not. No I/O.
+
+        A refusal is recorded: receivers ask here before they read a body, and then not again.
+        """
+        try:
+            return self._directory.authenticate(credentials, signal)
+        except TenantContradiction as error:
+            whose = credentials.key_id or f"tenant {error.tenant_id}"
+            self._tell_contradiction(whose, str(error))
+            self._count_refused(signal, error.tenant_id, error)
+            raise
+        except TelemetryFlowError as error:
+            self._count_refused(signal, "", error)
+            raise
 
     async def export(
         self, signal: Signal, credentials: Credentials, encoding: Encoding, body: bytes
@@ -94,48 +132,86 @@ class Gateway:
         what may succeed later.
         """
         started = monotonic()
-        tenant = ""
+        principal = self.authenticate(credentials, signal)
         try:
-            principal = self.authenticate(credentials, signal)
-            tenant = principal.tenant_id
-            answer = await self._export(signal, principal, encoding, body)
+            crash_point("gateway.after_auth")
+            self._admit()
+            request_id = xxhash.xxh3_128_digest(body, seed=self._request_seed)
+            received = _Received(signal, request_id, encoding, body)
+            if principal.tenant_id:
+                appended = await self._store(principal, received)
+                answer = answer_of(signal, appended) if appended else _REPEATED
+            else:
+                answer = await self._export_parts(principal, received)
         except TelemetryFlowError as error:
-            at = At(minute_now(), tenant, signal.value)
-            self._counts.add(at, "refused", 1, type(error).__name__.lower())
+            self._count_refused(signal, principal.tenant_id, error)
             raise
         metrics.EXPORT_SECONDS.labels(signal).observe(monotonic() - started)
         return answer
 
-    async def _export(
-        self, signal: Signal, principal: Principal, encoding: Encoding, body: bytes
-    ) -> Answer:
-        crash_point("gateway.after_auth")
-        self._admit()
-        request_id = xxhash.xxh3_128_digest(body, seed=self._request_seed)
-        identity = xxhash.xxh3_128_digest(request_id + f"{signal}/{principal.tenant_id}".encode())
-        if not await self._recent.claim(identity):
-            at = At(minute_now(), principal.tenant_id, signal.value)
-            self._counts.add(at, "suppressed", 1)
+    async def _export_parts(self, principal: Principal, received: _Received) -> Answer:
+        """A request whose resources name their tenants: each tenant's part by itself.
+
+        It is answered when all are durable. If one cannot be, all is sent again, and the parts that
+        are durable are recognised: a part is identified by the whole body and its tenant.
+        """
+        signal, body = received.signal, await _protobuf_of(received)
+
+        def of_tenant(name: str) -> Principal:
+            return self._directory.tenant_within(principal, name, signal)
+
+        if len(body) <= INLINE_BYTES_MAX:
+            parts = requests_by_tenant(signal, body, of_tenant)
+        else:
+            parts = await asyncio.to_thread(requests_by_tenant, signal, body, of_tenant)
+        outcomes = await asyncio.gather(
+            *(
+                self._store(one, received._replace(encoding=Encoding.PROTOBUF, body=part))
+                for one, part in parts
+            ),
+            return_exceptions=True,
+        )
+        stored: list[Appended] = []
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            if outcome is not None:
+                stored.append(outcome)
+        if not stored and parts:
             return _REPEATED
+        return answer_of(signal, summed(stored), repeated_parts=len(parts) - len(stored))
+
+    async def _store(self, principal: Principal, received: _Received) -> Appended | None:
+        """Make what *principal* sends durable; None when it is already."""
+        signal, tenant = received.signal, principal.tenant_id
+        identity = xxhash.xxh3_128_digest(received.id + f"{signal}/{tenant}".encode())
+        if not await self._recent.claim(identity):
+            self._counts.add(At(minute_now(), tenant, signal.value), "suppressed", 1)
+            return None
         durable = False
         try:
             request = Request(
-                id=request_id,
-                tenant_id=principal.tenant_id,
+                id=received.id,
+                tenant_id=tenant,
                 key_id=principal.key_id,
+                workspace_id=principal.workspace_id,
                 retention_days=principal.retention_days,
                 received_ns=self._clock_ns(),
-                body=body if encoding is Encoding.PROTOBUF else await _mapped(signal, body),
+                body=await _protobuf_of(received),
             )
             appended, minute = await self._batcher.append(signal, request)
             durable = appended.accepted > 0 and not appended.rejected
         finally:
             self._recent.end(identity, durable=durable)
         crash_point("gateway.after_ack_before_reply")
-        at = At(minute, principal.tenant_id, signal.value)
+        at = At(minute, tenant, signal.value)
         self._counts.answered(at, accepted=appended.accepted, rejected=appended.rejected)
         _count(signal, appended)
-        return answer_of(signal, appended)
+        if contradictions := appended.rejected.get("tenant_contradiction"):
+            whose = f"tenant {tenant}" if tenant else f"workspace {principal.workspace_id}"
+            what = f"{contradictions} {_ITEM_NAMES[signal]} name another tenant or workspace"
+            self._tell_contradiction(whose, what)
+        return appended
 
     def ready(self) -> str | None:
         """None when exports can succeed, else the reason why not."""
@@ -150,17 +226,32 @@ class Gateway:
         if self._closing:
             raise Unavailable("the gateway is shutting down; send the request again")
 
+    def _count_refused(self, signal: Signal, tenant: str, error: TelemetryFlowError) -> None:
+        reason = getattr(error, "reason", type(error).__name__.lower())
+        self._counts.add(At(minute_now(), tenant, signal.value), "refused", 1, reason)
 
-async def _mapped(signal: Signal, body: bytes) -> bytes:
-    """OTLP/JSON as protobuf."""
-    if len(body) <= INLINE_JSON_BYTES_MAX:
-        return to_protobuf(signal.value, body)
-    return await asyncio.to_thread(to_protobuf, signal.value, body)
+    def _tell_contradiction(self, whose: str, what: str) -> None:
+        now = monotonic()
+        if now - self._told.get(whose, float("-inf")) < CONTRADICTION_SECONDS:
+            return
+        if len(self._told) >= CONTRADICTIONS_REMEMBERED_MAX:
+            self._told.clear()
+        self._told[whose] = now
+        logger.warning("what came for %s is refused: %s", whose, what)
 
 
-def answer_of(signal: Signal, appended: Appended) -> Answer:
+async def _protobuf_of(received: _Received) -> bytes:
+    """Its body, mapped when it is JSON."""
+    if received.encoding is Encoding.PROTOBUF:
+        return received.body
+    if len(received.body) <= INLINE_BYTES_MAX:
+        return to_protobuf(received.signal.value, received.body)
+    return await asyncio.to_thread(to_protobuf, received.signal.value, received.body)
+
+
+def answer_of(signal: Signal, appended: Appended, *, repeated_parts: int = 0) -> Answer:
     """What the client is told: nothing, a warning, or how many items were refused and why."""
-    if not appended.rejected and not appended.warnings:
+    if not appended.rejected and not appended.warnings and not repeated_parts:
         return FULL_SUCCESS
     rejected = sum(appended.rejected.values())
     sentences = []
@@ -169,6 +260,8 @@ def answer_of(signal: Signal, appended: Appended) -> Answer:
         sentences.append(f"{rejected} of {items} {_ITEM_NAMES[signal]} refused")
         sentences += _explained(appended.rejected, _REASONS)
     sentences += _explained(appended.warnings, _WARNINGS)
+    if repeated_parts:
+        sentences.append(f"the parts of {repeated_parts} tenants {_RECEIVED_BEFORE}")
     return Answer(rejected, "; ".join(sentences)[:MESSAGE_CHARACTERS_MAX])
 
 

@@ -21,9 +21,10 @@ EVERYTHING: Final = "*:*"
 class Caller:
     """A user within one tenant of their organization, or the product itself.
 
-    *permissions* are names `resource:action`; *tier* is the strongest tier of the caller's roles, 1
-    the strongest (facts of the role model: control.core.permissions). *tenant_ids* are the tenants
-    that the caller may enter: None means all of the organization.
+    *permissions* are names `resource:action`, *permissions_everywhere* those of them that are held
+    in the whole organization and not in this tenant alone; *tier* is the strongest tier of the
+    caller's roles, 1 the strongest (facts of the role model: control.core.permissions).
+    *tenant_ids* are the tenants that the caller may enter: None means all of the organization.
     """
 
     kind: str = "user"
@@ -34,6 +35,7 @@ class Caller:
     tenant_id: UUID | None = None
     session_id: UUID | None = None
     permissions: frozenset[str] = frozenset()
+    permissions_everywhere: frozenset[str] = frozenset()
     tier: int = 5
     has_mfa: bool = False
     # Why this person may do nothing else yet, such as a password that must be changed first.
@@ -63,6 +65,11 @@ class Caller:
         """Forbidden, unless the caller has *permission*."""
         if not self.may(permission):
             raise Forbidden(f"this needs the permission {permission}")
+
+    def require_everywhere(self, permission: str) -> None:
+        """Forbidden, unless the caller has *permission* in every tenant of the organization."""
+        if not self.is_platform and permission not in self.permissions_everywhere:
+            raise Forbidden(f"this needs the permission {permission} in the whole organization")
 
 
 # What the product does by itself: its start, its schedules, its subscribers.

@@ -169,12 +169,14 @@ class DirectoryFeed:
         return piece
 
     def _tenant(self, row: Any) -> Tenant:
-        return new_tenant(
+        tenant = new_tenant(
             row["telemetry_id"],
             self._retention_days,
             changed=int(row["changed"]),
             is_active=row["is_active"],
         )
+        tenant.workspace = str(row["workspace_id"])
+        return tenant
 
     async def _listen(self, address: PostgresAddress) -> None:
         """Be told by the database, on a connection of its own, again and again."""
@@ -217,7 +219,8 @@ def _key(row: Any) -> Key:
     return Key(
         id=row["key_id"],
         changed=int(row["changed"]),
-        tenant=row["telemetry_id"],
+        tenant=row["telemetry_id"] or "",
+        workspace=str(row["workspace_id"] or ""),
         secret_hash=row["secret_hash"],
         pepper_id=row["pepper_id"],
         permissions=row["permissions"],
@@ -236,7 +239,7 @@ def _removals(rows: Iterable[Any]) -> FollowResponse:
 
 
 _TENANTS: Final = """
-    SELECT telemetry_id, tenants.changed_by_xid::text AS changed,
+    SELECT telemetry_id, tenants.workspace_id, tenants.changed_by_xid::text AS changed,
            tenants.is_active AND tenants.deleted_at IS NULL
            AND workspaces.is_active AND workspaces.deleted_at IS NULL
            AND organizations.is_active AND organizations.deleted_at IS NULL AS is_active
@@ -247,10 +250,11 @@ _TENANTS: Final = """
      ORDER BY telemetry_id LIMIT $3
 """
 _KEYS: Final = """
-    SELECT key_id, api_keys.changed_by_xid::text AS changed, telemetry_id, secret_hash, pepper_id,
-           permissions, allowed_networks, status IN ('revoked', 'expired') AS has_ended,
+    SELECT key_id, api_keys.changed_by_xid::text AS changed, telemetry_id, api_keys.workspace_id,
+           secret_hash, pepper_id, permissions, allowed_networks,
+           status IN ('revoked', 'expired') AS has_ended,
            extract(epoch FROM least(expires_at, grace_ends_at)) AS works_until
-      FROM api_keys JOIN tenants ON tenants.id = tenant_id
+      FROM api_keys LEFT JOIN tenants ON tenants.id = tenant_id
      WHERE api_keys.changed_by_xid >= $1::text::xid8 AND key_id > $2
      ORDER BY key_id LIMIT $3
 """

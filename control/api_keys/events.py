@@ -9,12 +9,13 @@ from shared.messaging.events import Event
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKeyCreated(Event):
-    """A key exists."""
+    """A key exists, of its tenant or of a workspace."""
 
     key_id: str
     name: str
     permissions: list[str]
     expires_at: datetime
+    workspace_id: UUID | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

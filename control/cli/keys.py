@@ -25,6 +25,7 @@ def create(settings: Settings, options: Namespace) -> int:
     """Make a key that writes."""
     signals = [one.strip() for one in options.signals.split(",") if one.strip()]
     body = {
+        "scope": options.scope,
         "name": options.name,
         "permissions": [f"{signal}:write" for signal in signals],
         "expiresInDays": options.days,
@@ -34,13 +35,14 @@ def create(settings: Settings, options: Namespace) -> int:
 
 
 def list_keys(settings: Settings, options: Namespace) -> int:
-    """The newest keys of the tenant."""
+    """The newest keys that write for the tenant."""
     answer = Api(settings, options).ask("GET", f"/api-keys?limit={_LISTED_MAX}")
-    table = Table("id", "name", "allows", "expires", "state", "last used", box=None)
+    table = Table("id", "name", "scope", "allows", "expires", "state", "last used", box=None)
     for key in answer["data"]:
         allows = ",".join(key["permissions"])
         used = (key["lastUsedAt"] or "never")[:16].replace("T", " ")
-        table.add_row(key["keyId"], key["name"], allows, key["expiresAt"][:10], key["status"], used)
+        row = (key["keyId"], key["name"], key["scope"], allows, key["expiresAt"][:10])
+        table.add_row(*row, key["status"], used)
     console = Console(width=160)
     console.print(table)
     if answer["meta"]["total"] > _LISTED_MAX:

@@ -31,12 +31,22 @@ _COLUMNS: Final = {
     "Repeated": "repeated",
     "Missing": "missing",
 }
+_REASON_COLUMNS: Final = {
+    "formatDateTime(Minute, '%m-%d %H:%i')": "minute",
+    "TenantId": "tenant",
+    "Signal": "signal",
+    "Event": "event",
+    "Reason": "reason",
+    "sum(Items)": "count",
+}
 _TEXTS: Final = 3
 WIDTH: Final = 140
 
 
 def ledger(settings: Settings, options: Namespace) -> int:
     """Print it; 1 when acknowledged items of minutes that are over are missing."""
+    if options.reasons:
+        return _print_reasons(settings, options)
     rows = asyncio.run(_rows(settings, options.tenant, options.minutes))
     table = Table(box=None, pad_edge=False)
     headings = [*_COLUMNS.values()]
@@ -51,6 +61,29 @@ def ledger(settings: Settings, options: Namespace) -> int:
     if lost:
         print(f"{lost} acknowledged items are missing: see docs/operations.md")
     return 1 if lost else 0
+
+
+def _print_reasons(settings: Settings, options: Namespace) -> int:
+    """Why items were rejected (counted in items) and requests refused (counted in requests)."""
+    table = Table(*_REASON_COLUMNS.values(), box=None, pad_edge=False)
+    for row in asyncio.run(_reasons(settings, options.tenant, options.minutes)):
+        table.add_row(*map(str, row))
+    Console(highlight=False, width=WIDTH).print(table)
+    return 0
+
+
+async def _reasons(settings: Settings, tenant: str, minutes: int) -> Sequence[Sequence[Any]]:
+    async with await ClickHouse.connect(ClickHouseAddress.of(settings)) as clickhouse:
+        return await clickhouse.query(
+            f"SELECT {', '.join(_REASON_COLUMNS)} "  # noqa: S608
+            f"FROM `{settings.clickhouse_database}`.tf_ledger "
+            "WHERE Event IN ('rejected', 'refused') "
+            "AND Minute >= now() - INTERVAL {minutes:UInt32} MINUTE "
+            "AND ({tenant:String} = '' OR TenantId = {tenant:String}) "
+            "GROUP BY Minute, TenantId, Signal, Event, Reason "
+            "ORDER BY Minute, TenantId, Signal, Event, Reason",
+            {"minutes": minutes, "tenant": tenant},
+        )
 
 
 async def _rows(settings: Settings, tenant: str, minutes: int) -> Sequence[Sequence[Any]]:

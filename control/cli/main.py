@@ -118,6 +118,7 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
         commands, "ledger", "what became of items, by minute and tenant", "cli.ledger:ledger"
     )
     ledger.add_argument("--tenant", default="", help="only this one (default: all)")
+    ledger.add_argument("--reasons", action="store_true", help="why what was not taken")
     ledger.add_argument("--minutes", type=int, default=15, help="so far back (default 15)")
     _add(commands, "drain", "move what the embedded log holds into Kafka", "cli.drain:drain")
     send = _add(commands, "send", "send realistic data through the OpenTelemetry SDK", "send:send")
@@ -147,6 +148,12 @@ def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:
     create.add_argument("--name", default="default", help="what the key is for")
     create.add_argument("--signals", default="traces,metrics,logs", help="comma-separated")
     create.add_argument("--days", type=int, default=365, help="expires after (default 365)")
+    create.add_argument(
+        "--scope",
+        choices=("tenant", "workspace"),
+        default="tenant",
+        help="workspace: it writes for every tenant of your workspace",
+    )
     listing = _add(actions, "list", "your tenant's keys, without secrets", "cli.keys:list_keys")
     rotate = _add(actions, "rotate", "replace a key by a new one", "cli.keys:rotate")
     rotate.add_argument("--grace", type=int, default=30, help="minutes that the old one works on")

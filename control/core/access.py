@@ -41,6 +41,7 @@ class _Remembered:
     tenant_id: UUID | None
     workspace_id: UUID | None
     permissions: frozenset[str]
+    permissions_everywhere: frozenset[str]
     tier: int
 
 
@@ -82,6 +83,7 @@ class Access:
             workspace_id=known.workspace_id,
             tenant_id=known.tenant_id,
             permissions=known.permissions,
+            permissions_everywhere=known.permissions_everywhere,
             tier=known.tier,
         )
         if wanted_tenant_id is not None and known.tenant_id != wanted_tenant_id:
@@ -112,7 +114,7 @@ class Access:
             for row in held
             if row["tenant_id"] == tenant_id is not None and counts_in_tenant(row["name"])
         ]
-        allowed = {row["name"] for row in everywhere}.union(here)
+        allowed_everywhere = frozenset(row["name"] for row in everywhere)
         ends = [row["expires_at"] for row in held if row["expires_at"] is not None]
         return _Remembered(
             access_version=person["access_version"],
@@ -120,7 +122,8 @@ class Access:
             organization_id=organization_id,
             tenant_id=tenant_id,
             workspace_id=chosen["workspace_id"] if chosen else None,
-            permissions=frozenset({EVERYTHING} if is_super else allowed),
+            permissions=frozenset({EVERYTHING}) if is_super else allowed_everywhere.union(here),
+            permissions_everywhere=allowed_everywhere,
             # Who is strong in one tenant alone is nobody's superior in the organization.
             tier=min((row["level"] for row in everywhere), default=LEVEL_OF_THE_WEAKEST),
         )

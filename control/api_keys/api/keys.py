@@ -15,15 +15,19 @@ from control.api_keys.domain.keys import (
     NETWORKS_MAX,
     PERMISSIONS,
     PRESETS,
+    Scope,
+    Status,
 )
 from control.api_keys.queries import keys as queries
-from control.api_keys.queries.keys import ApiKeyView, KeyWithSecret, Status
+from control.api_keys.queries.keys import ApiKeyView, KeyWithSecret
 from shared.errors import Invalid
 from shared.http.call import Call
 from shared.http.models import Body, Description, Name, Page, PageQuery, Text, View
 from shared.http.routes import Routes
 
-routes = Routes("API keys", "Keys that exporters send with, of the tenant that you work in.")
+routes = Routes(
+    "API keys", "Keys that exporters send with, of the tenant or workspace you work in."
+)
 
 Network = Annotated[Text, Field(max_length=50, examples=["203.0.113.0/24"])]
 PermissionName = Annotated[Text, Field(max_length=50, examples=["traces:write"])]
@@ -35,11 +39,17 @@ class ApiKeyQuery(PageQuery):
     SORTS: ClassVar[Sequence[str]] = ("createdAt", "updatedAt", "name", "expiresAt")
 
     status: Status | None = None
+    scope: Scope | None = None
 
 
 class NewApiKey(Body):
     """A key to be."""
 
+    scope: Scope = Field(
+        "tenant",
+        description="`workspace`: it writes for every tenant of the workspace that you work in, "
+        "and needs that you may do so yourself in the whole organization",
+    )
     name: Name = Field(examples=["Collectors in Jakarta"])
     description: Description = ""
     preset: Literal["ingestionOnly", "readOnly", "fullAccess"] | None = Field(
@@ -84,10 +94,14 @@ class PresetList(View):
 
 @routes.get("/api-keys", permission="api-keys:read", query=ApiKeyQuery, answer=Page[ApiKeyView])
 async def list_api_keys(call: Call, query: ApiKeyQuery) -> Page[ApiKeyView]:
-    """List the keys of the tenant that you work in."""
+    """List the keys that write for the tenant you work in: its own, and those of its workspace."""
     async with call.read() as connection:
         return await queries.list_api_keys(
-            connection, commands.tenant_of(call.caller), query, status=query.status
+            connection,
+            commands.place_of(call.caller),
+            query,
+            status=query.status,
+            scope=query.scope,
         )
 
 
@@ -116,6 +130,7 @@ async def create_api_key(call: Call, body: NewApiKey) -> KeyWithSecret:
         raise Invalid("give either a preset or permissions", field="permissions")
     made = await call.execute(
         commands.CreateApiKey(
+            scope=body.scope,
             name=body.name,
             description=body.description,
             permissions=body.permissions or PRESETS[body.preset or "ingestionOnly"],
@@ -130,7 +145,7 @@ async def create_api_key(call: Call, body: NewApiKey) -> KeyWithSecret:
 async def get_api_key(call: Call) -> ApiKeyView:
     """Get a key."""
     async with call.read() as connection:
-        return await queries.get_api_key(connection, call.id(), commands.tenant_of(call.caller))
+        return await queries.get_api_key(connection, call.id(), commands.place_of(call.caller))
 
 
 @routes.patch(
@@ -187,7 +202,7 @@ async def delete_api_key(call: Call) -> None:
 
 async def _with_secret(call: Call, made: commands.NewKey) -> KeyWithSecret:
     async with call.read() as connection:
-        key = await queries.get_api_key(connection, made.id, commands.tenant_of(call.caller))
+        key = await queries.get_api_key(connection, made.id, commands.place_of(call.caller))
     return KeyWithSecret(
         key=key,
         secret=made.secret,

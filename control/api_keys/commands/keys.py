@@ -1,13 +1,13 @@
 """Commands about API keys."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from control.api_keys.domain.keys import ApiKey, checked_permissions, expiry_of
+from control.api_keys.domain.keys import ApiKey, Place, Scope, checked_permissions, expiry_of
 from control.api_keys.repository.keys import ApiKeys
 from shared.caller import Caller
 from shared.errors import Forbidden
@@ -29,8 +29,9 @@ class NewKey:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateApiKey(Command[NewKey]):
-    """A key of the caller's tenant."""
+    """A key of the caller's tenant, or of the workspace that it is in."""
 
+    scope: Scope
     name: str
     description: str
     permissions: Sequence[str]
@@ -40,15 +41,16 @@ class CreateApiKey(Command[NewKey]):
 
 async def create(command: CreateApiKey, by: Caller, work: Work, peppers: Peppers) -> NewKey:
     """Forbidden, when it would allow what the caller may not."""
-    tenant_id = tenant_of(by)
+    place = place_of(by)
     if by.organization_id is None:
         raise Forbidden("this is for people of an organization")
-    for permission in sorted(checked_permissions(command.permissions)):
-        by.require(permission)
+    is_of_tenant = command.scope == "tenant"
+    _require_rights(by, checked_permissions(command.permissions), is_of_tenant=is_of_tenant)
     secret = new_secret()
     key = ApiKey(
         organization_id=by.organization_id,
-        tenant_id=tenant_id,
+        tenant_id=place.tenant_id if is_of_tenant else None,
+        workspace_id=None if is_of_tenant else place.workspace_id,
         key_id=new_key_id(),
         secret_hash=peppers.hash(secret),
         pepper_id=peppers.current_id,
@@ -61,7 +63,7 @@ async def create(command: CreateApiKey, by: Caller, work: Work, peppers: Peppers
     )
     key.created()
     async with work.begin(by.scope) as keys:
-        await keys.require_room(tenant_id)
+        await keys.require_room(key)
         await keys.save([key])
     return NewKey(key.id, secret)
 
@@ -80,7 +82,7 @@ class ChangeApiKey(Command[None]):
 async def change(command: ChangeApiKey, by: Caller, work: Work) -> None:
     """Change what is given."""
     async with work.begin(by.scope) as keys:
-        key = await keys.get(command.id, tenant_of(by))
+        key = await _get(keys, command.id, by)
         key.require_version(command.expected_version)
         key.change(
             name=command.name,
@@ -102,10 +104,9 @@ async def rotate(command: RotateApiKey, by: Caller, work: Work, peppers: Peppers
     """The new key; Forbidden, when it allows what the caller may not."""
     secret = new_secret()
     async with work.begin(by.scope) as keys:
-        key = await keys.get(command.id, tenant_of(by))
+        key = await _get(keys, command.id, by)
         # Whoever gets the new secret may do what the key may.
-        for permission in sorted(key.permissions):
-            by.require(permission)
+        _require_rights(by, key.permissions, is_of_tenant=key.tenant_id is not None)
         successor = key.rotate(
             key_id=new_key_id(),
             secret_hash=peppers.hash(secret),
@@ -129,17 +130,33 @@ class RevokeApiKey(Command[None]):
 async def revoke(command: RevokeApiKey, by: Caller, work: Work) -> None:
     """Conflict when it has ended already."""
     async with work.begin(by.scope) as keys:
-        key = await keys.get(command.id, tenant_of(by))
+        key = await _get(keys, command.id, by)
         key.require_version(command.expected_version)
         key.revoke(by=by.user_id, now=utc_now())
         await keys.save([key])
 
 
-def tenant_of(by: Caller) -> UUID:
-    """The tenant that the caller works in; Forbidden when they work in none."""
+def place_of(by: Caller) -> Place:
+    """Where the caller works; Forbidden when they work in no tenant."""
     if by.tenant_id is None:
         raise Forbidden("keys belong to one tenant: name one in X-Tenant-Id")
-    return by.tenant_id
+    return Place(by.tenant_id, by.workspace_id)
+
+
+async def _get(keys: ApiKeys, key_id: UUID, by: Caller) -> ApiKey:
+    """A key that the caller may change: one of a workspace is not for who works in one tenant."""
+    key = await keys.get(key_id, place_of(by))
+    _require_rights(by, (), is_of_tenant=key.tenant_id is not None)
+    return key
+
+
+def _require_rights(by: Caller, permissions: Iterable[str], *, is_of_tenant: bool) -> None:
+    """Forbidden, unless the caller may do all of it, and administer keys, where the key works."""
+    for permission in sorted(permissions):
+        by.require(permission)
+    if not is_of_tenant:
+        for permission in sorted((*permissions, "api-keys:write")):
+            by.require_everywhere(permission)
 
 
 def handlers(work: Work, peppers: Peppers) -> CommandHandlers:

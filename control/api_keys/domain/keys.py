@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
 from control.api_keys.events import (
@@ -24,6 +24,7 @@ from shared.domain import Aggregate
 from shared.errors import Conflict, Invalid
 
 Status = Literal["active", "rotated", "revoked", "expired"]
+Scope = Literal["tenant", "workspace"]
 
 LIFE_DAYS_DEFAULT: Final = 365
 LIFE_DAYS_MAX: Final = 730
@@ -48,12 +49,24 @@ PERMISSIONS: Final = PRESETS["fullAccess"]
 _ROTATED: Final = " (Rotated)"
 
 
+class Place(NamedTuple):
+    """Where somebody works: a tenant, and the workspace that it is in."""
+
+    tenant_id: UUID
+    workspace_id: UUID | None
+
+
 @dataclass(kw_only=True)
 class ApiKey(Aggregate):
-    """A key without its secret; *key_id* is what clients send beside that."""
+    """A key without its secret; *key_id* is what clients send beside that.
+
+    It writes for one tenant, or for every tenant of a workspace.
+    """
 
     organization_id: UUID
-    tenant_id: UUID
+    # One of both.
+    tenant_id: UUID | None = None
+    workspace_id: UUID | None = None
     key_id: str
     secret_hash: bytes = field(repr=False)
     pepper_id: str
@@ -95,6 +108,7 @@ class ApiKey(Aggregate):
                 name=self.name,
                 permissions=sorted(self.permissions),
                 expires_at=self.expires_at,
+                workspace_id=self.workspace_id,
             )
         )
 
@@ -153,6 +167,7 @@ class ApiKey(Aggregate):
         successor = ApiKey(
             organization_id=self.organization_id,
             tenant_id=self.tenant_id,
+            workspace_id=self.workspace_id,
             key_id=key_id,
             secret_hash=secret_hash,
             pepper_id=pepper_id,
@@ -232,6 +247,8 @@ class ApiKey(Aggregate):
         return "expired" if self.status == "active" and now >= self.expires_at else self.status
 
     def _check(self) -> None:
+        if (self.tenant_id is None) == (self.workspace_id is None):
+            raise Invalid("a key belongs to a tenant or to a workspace", field="scope")
         self.name = self.name.strip()
         if not 0 < len(self.name) <= NAME_CHARACTERS_MAX:
             raise Invalid(f"a name has 1 to {NAME_CHARACTERS_MAX} characters", field="name")

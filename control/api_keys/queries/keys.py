@@ -1,11 +1,12 @@
 """Reads of API keys: what the API shows, which is never a secret or its hash."""
 
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 from uuid import UUID
 
 from pydantic import Field
 
+from control.api_keys.domain import Place, Scope, Status
 from shared.errors import NotFound
 from shared.http.models import Page, PageQuery, Versioned, View
 from shared.postgres.connection import Connection
@@ -16,23 +17,28 @@ _STATUS: Final = """
          THEN 'expired' ELSE status END
 """
 _COLUMNS: Final = f"""
-    id, version, created_at, updated_at, tenant_id, key_id, name, description, permissions,
-    allowed_networks, {_STATUS} AS status, created_by, expires_at, grace_ends_at, replaced_by,
-    revoked_at,
-    (SELECT last_used_at FROM api_key_uses WHERE api_key_uses.key_id = api_keys.key_id
-        AND api_key_uses.tenant_id = api_keys.tenant_id) AS last_used_at,
+    id, version, created_at, updated_at, tenant_id, workspace_id,
+    CASE WHEN workspace_id IS NULL THEN 'tenant' ELSE 'workspace' END AS scope, key_id, name,
+    description, permissions, allowed_networks, {_STATUS} AS status, created_by, expires_at,
+    grace_ends_at, replaced_by, revoked_at,
+    (SELECT last_used_at FROM api_key_uses
+      WHERE api_key_uses.key_id = api_keys.key_id
+        AND api_key_uses.organization_id = api_keys.organization_id) AS last_used_at,
     (SELECT coalesce(sum(items), 0)::bigint FROM usage_days
-      WHERE usage_days.tenant_id = api_keys.tenant_id AND usage_days.key_id = api_keys.key_id
+      WHERE usage_days.tenant_id IN (
+              SELECT tenants.id FROM tenants
+               WHERE tenants.id = api_keys.tenant_id OR tenants.workspace_id = api_keys.workspace_id)
+        AND usage_days.key_id = api_keys.key_id
         AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS recent_items
 """
-
-Status = Literal["active", "rotated", "revoked", "expired"]
 
 
 class ApiKeyView(Versioned):
     """A key without its secret."""
 
-    tenant_id: UUID
+    scope: Scope = Field(description="what it writes for: one tenant, or all of a workspace")
+    tenant_id: UUID | None = Field(description="of a key of a tenant")
+    workspace_id: UUID | None = Field(description="of a key of a workspace")
     key_id: str = Field(
         description="what clients send beside the secret",
         examples=["tfk_0123456789abcdef0123456789abcdef"],
@@ -68,29 +74,39 @@ class KeyWithSecret(View):
 
 
 async def list_api_keys(
-    connection: Connection, tenant_id: UUID, query: PageQuery, *, status: str | None
+    connection: Connection,
+    place: Place,
+    query: PageQuery,
+    *,
+    status: str | None,
+    scope: str | None,
 ) -> Page[ApiKeyView]:
-    """A page of a tenant's keys."""
+    """A page of the keys that write for a tenant: its own, and those of its workspace."""
     rows = await connection.fetch(
         f"""
         SELECT {_COLUMNS}, count(*) OVER () AS total FROM api_keys
-         WHERE tenant_id = $1 AND ($2::text IS NULL OR name ILIKE $2 OR key_id ILIKE $2)
-           AND ($3::text IS NULL OR ({_STATUS}) = $3)
-         ORDER BY {query.order_by()} LIMIT $4 OFFSET $5
+         WHERE (tenant_id = $1 OR workspace_id = $2)
+           AND ($3::text IS NULL OR name ILIKE $3 OR key_id ILIKE $3)
+           AND ($4::text IS NULL OR ({_STATUS}) = $4)
+           AND ($5::text IS NULL OR (workspace_id IS NOT NULL) = ($5 = 'workspace'))
+         ORDER BY {query.order_by()} LIMIT $6 OFFSET $7
         """,
-        tenant_id,
+        *place,
         query.like(),
         status,
+        scope,
         query.limit,
         query.offset,
     )
     return Page[ApiKeyView].of_rows(rows, ApiKeyView, query)
 
 
-async def get_api_key(connection: Connection, key_id: UUID, tenant_id: UUID) -> ApiKeyView:
-    """One of a tenant's keys; NotFound when it has no such."""
+async def get_api_key(connection: Connection, key_id: UUID, place: Place) -> ApiKeyView:
+    """One of the keys that write for a tenant; NotFound when there is no such."""
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM api_keys WHERE id = $1 AND tenant_id = $2", key_id, tenant_id
+        f"SELECT {_COLUMNS} FROM api_keys WHERE id = $1 AND (tenant_id = $2 OR workspace_id = $3)",
+        key_id,
+        *place,
     )
     if row is None:
         raise NotFound("no such API key")

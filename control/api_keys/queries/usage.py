@@ -192,7 +192,8 @@ async def usage_by_key(
                sum(items)::bigint AS items, sum(bytes)::bigint AS bytes
           FROM usage_days
           LEFT JOIN api_keys
-            ON api_keys.key_id = usage_days.key_id AND api_keys.tenant_id = usage_days.tenant_id
+            ON api_keys.key_id = usage_days.key_id
+           AND api_keys.organization_id = usage_days.organization_id
          WHERE usage_days.tenant_id = $1 AND day BETWEEN $2 AND $3
            AND ($4::text IS NULL OR signal = $4)
          GROUP BY api_keys.id, api_keys.name, signal

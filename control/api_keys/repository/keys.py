@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from control.api_keys.domain.keys import NOTICE, ApiKey
+from control.api_keys.domain.keys import NOTICE, ApiKey, Place
 from shared.errors import Conflict, NotFound
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
@@ -13,9 +13,10 @@ from shared.postgres.rows import save_row
 
 # Every gateway keeps all keys of all tenants in memory.
 KEYS_OF_A_TENANT_MAX: Final = 1_000
+KEYS_OF_A_WORKSPACE_MAX: Final = 1_000
 _KEY: Final = """
-    SELECT id, version, organization_id, tenant_id, key_id, secret_hash, pepper_id, name,
-           description, permissions, allowed_networks, status, created_by, expires_at,
+    SELECT id, version, organization_id, tenant_id, workspace_id, key_id, secret_hash, pepper_id,
+           name, description, permissions, allowed_networks, status, created_by, expires_at,
            grace_ends_at, replaced_by, revoked_at, revoked_by, noticed_at, created_at
       FROM api_keys
 """
@@ -28,12 +29,12 @@ class ApiKeys:
         self._connection = connection
         self.events: list[Event] = []
 
-    async def get(self, key_id: UUID, tenant_id: UUID) -> ApiKey:
-        """The tenant's key, locked; NotFound when it has no such."""
+    async def get(self, key_id: UUID, place: Place) -> ApiKey:
+        """A key of the tenant, or of the workspace around it, locked; NotFound without one."""
         row = await self._connection.fetchrow(
-            f"{_KEY} WHERE id = $1 AND tenant_id = $2 FOR UPDATE",
+            f"{_KEY} WHERE id = $1 AND (tenant_id = $2 OR workspace_id = $3) FOR UPDATE",
             key_id,
-            tenant_id,
+            *place,
         )
         if row is None:
             raise NotFound("no such API key")
@@ -55,19 +56,30 @@ class ApiKeys:
         )
         return [_of(row) for row in rows]
 
-    async def require_room(self, tenant_id: UUID) -> None:
-        """Conflict, when the tenant has as many as it may; its row is locked for the count."""
-        await self._connection.execute("SELECT FROM tenants WHERE id = $1 FOR UPDATE", tenant_id)
+    async def require_room(self, key: ApiKey) -> None:
+        """Conflict, when what *key* belongs to has as many as it may; its row is locked for the
+        count.
+        """
+        if key.tenant_id is not None:
+            await self._connection.execute(
+                "SELECT FROM tenants WHERE id = $1 FOR UPDATE", key.tenant_id
+            )
+            what, keys_max = "tenant", KEYS_OF_A_TENANT_MAX
+        else:
+            await self._connection.execute(
+                "SELECT FROM workspaces WHERE id = $1 FOR UPDATE", key.workspace_id
+            )
+            what, keys_max = "workspace", KEYS_OF_A_WORKSPACE_MAX
         count = await self._connection.fetchval(
             """
-            SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND status IN ('active', 'rotated')
+            SELECT count(*) FROM api_keys
+             WHERE (tenant_id = $1 OR workspace_id = $2) AND status IN ('active', 'rotated')
             """,
-            tenant_id,
+            key.tenant_id,
+            key.workspace_id,
         )
-        if count >= KEYS_OF_A_TENANT_MAX:
-            raise Conflict(
-                f"a tenant has at most {KEYS_OF_A_TENANT_MAX} keys that work: revoke one first"
-            )
+        if count >= keys_max:
+            raise Conflict(f"a {what} has at most {keys_max} keys that work: revoke one first")
 
     async def save(self, keys: Sequence[ApiKey]) -> None:
         """Insert or update."""
@@ -75,8 +87,8 @@ class ApiKeys:
             columns = {
                 name: getattr(key, name)
                 for name in (
-                    *("organization_id", "tenant_id", "key_id", "secret_hash", "pepper_id"),
-                    *("name", "description", "status", "created_by", "expires_at"),
+                    *("organization_id", "tenant_id", "workspace_id", "key_id", "secret_hash"),
+                    *("pepper_id", "name", "description", "status", "created_by", "expires_at"),
                     *("grace_ends_at", "replaced_by", "revoked_at", "revoked_by", "noticed_at"),
                 )
             }
