@@ -15,12 +15,19 @@ SIGNALS = ("traces", "metrics", "logs")
 FOR_EVER = 1 << 40
 
 
-def state_of(*tenants: str) -> DirectoryState:
+def state_of(*tenants: str, workspace: str = "") -> DirectoryState:
     """These tenants, and no keys."""
     state = DirectoryState()
     for name in tenants:
-        state.put_tenant(new_tenant(name, DAYS))
+        add_tenant(state, name, workspace)
     return state
+
+
+def add_tenant(state: DirectoryState, name: str, workspace: str, *, is_active: bool = True) -> None:
+    """A tenant of that workspace, or it anew."""
+    tenant = new_tenant(name, DAYS, is_active=is_active)
+    tenant.workspace = workspace
+    state.put_tenant(tenant)
 
 
 def add_key(
@@ -28,16 +35,18 @@ def add_key(
     peppers: Peppers,
     tenant: str,
     *,
+    workspace: str = "",
     signals: Sequence[str] = SIGNALS,
     works_until: int = FOR_EVER,
     networks: Sequence[str] = (),
 ) -> tuple[Key, str]:
-    """A new key of *tenant*, and its secret."""
+    """A new key of *tenant*, or of *workspace* with that one empty, and its secret."""
     secret = new_secret()
     key = Key(
         id=new_key_id(),
         changed=1,
         tenant=tenant,
+        workspace=workspace,
         secret_hash=peppers.hash(secret),
         pepper_id=peppers.current_id,
         permissions=[f"{signal}:write" for signal in signals],
