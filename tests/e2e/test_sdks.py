@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import (
+    OTLPSpanExporter as GrpcSpanExporter,
+)
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+    OTLPSpanExporter as HttpSpanExporter,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
+from shared.security.peppers import Peppers
+from tests.directory_states import add_key, add_tenant, state_of
 from tests.e2e.processes import ROOT, Product, Row, accepts_connections, free_ports, wait_for
 
 SENDERS: Final = ROOT / "tests" / "e2e" / "senders"
@@ -56,6 +67,10 @@ METRICS_SQL: Final = """
             Sum AS value, toString(Count) AS detail FROM tf_metrics_exponential_histogram
     )
     WHERE ServiceName = {service:String}
+"""
+WHOSE_SQL: Final = """
+    SELECT TenantId AS tenant, ResourceAttributes['telemetryflow.tenant.id'] AS named
+    FROM tf_traces WHERE ServiceName = {service:String} ORDER BY tenant, named
 """
 METRICS: Final = {
     "check.latency": (321, "3"),
@@ -119,9 +134,22 @@ def _command_of(program: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    with Product(tmp_path_factory.mktemp("sdks")) as started:
-        yield started
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Product, str]]:
+    """The product, and a key of the workspace `shop` for it."""
+    product = Product(tmp_path_factory.mktemp("sdks"))
+    directory = state_of("default")
+    for tenant, workspace in (("staging", "shop"), ("production", "shop"), ("vault", "bank")):
+        add_tenant(directory, tenant, workspace)
+    peppers = Peppers.from_text(product.settings["API_KEY_PEPPER"])
+    key, secret = add_key(directory, peppers, "", workspace="shop")
+    product.write_directory(directory)
+    with product:
+        yield product, f"Bearer {key.id}:{secret}"
+
+
+@pytest.fixture(scope="module")
+def product(served: tuple[Product, str]) -> Product:
+    return served[0]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -202,6 +230,48 @@ def test_what_an_sdk_sends_is_stored_row_by_row(product: Product, sender: Sender
     service = f"sdk-{sender}"
     sent = sender.send(service, grpc_port=product.grpc_port, http_port=product.http_port)
     check_everything(product, sent, service)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_I14_an_sdk_with_a_key_of_a_workspace_says_in_its_resource_which_tenant_it_is(
+    served: tuple[Product, str], protocol: str
+) -> None:
+    product, bearer = served
+    service = f"shop-{protocol}"
+    named = {"telemetryflow.tenant.id": "staging"}, {"telemetryflow.tenant.id": "production"}
+    for attributes in (*named, {"telemetryflow.tenant.id": "vault"}, {}):
+        send_span(
+            product, protocol, {"authorization": bearer}, {"service.name": service, **attributes}
+        )
+    routed = {"authorization": bearer, "x-tenant-id": "staging"}
+    send_span(product, protocol, routed, {"service.name": service})
+
+    rows = product.wait_for_rows(3, WHOSE_SQL, service=service)
+
+    assert [(row["tenant"], row["named"]) for row in rows] == [
+        ("production", "production"),
+        ("staging", ""),
+        ("staging", "staging"),
+    ]
+
+
+def send_span(
+    product: Product, protocol: str, headers: dict[str, str], attributes: dict[str, str]
+) -> None:
+    """One span through the SDK; what is refused of it is told on the SDK's log."""
+    exporter: SpanExporter
+    if protocol == "grpc":
+        exporter = GrpcSpanExporter(
+            f"127.0.0.1:{product.grpc_port}", insecure=True, headers=headers
+        )
+    else:
+        exporter = HttpSpanExporter(
+            f"http://127.0.0.1:{product.http_port}/v1/traces", headers=headers
+        )
+    provider = TracerProvider(resource=Resource(attributes), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    provider.get_tracer("shop").start_span("checkout").end()
+    provider.shutdown()
 
 
 @pytest.mark.timeout(180)

@@ -24,6 +24,7 @@ WRITER_TESTS: Final = (
 )
 RECOVERY_TESTS: Final = ("tests/unit/ingest/test_recovery.py",)
 GATEWAY_TESTS: Final = ("tests/unit/ingest/test_gateway.py",)
+WORKSPACE_TESTS: Final = ("tests/contract/test_workspace_keys.py",)
 
 
 @dataclass(frozen=True)
@@ -185,9 +186,37 @@ MUTANTS: Final = (
     Mutant(
         "I14 rows under another tenant than the key's",
         "ingest/gateway.py",
-        "                tenant_id=principal.tenant_id,",
+        "                tenant_id=tenant,",
         '                tenant_id="default",',
         GATEWAY_TESTS,
+    ),
+    Mutant(
+        "I14 stored for a tenant of another workspace than the key's",
+        "ingest/directory.py",
+        "        if tenant is None or tenant.workspace != principal.workspace_id or",
+        "        if tenant is None or",
+        WORKSPACE_TESTS,
+    ),
+    Mutant(
+        "I14 a header may name any tenant that there is",
+        "ingest/directory.py",
+        "        if tenant is None or tenant.workspace != workspace_id:",
+        "        if tenant is None:",
+        WORKSPACE_TESTS,
+    ),
+    Mutant(
+        "I9 one tenant's part of a request is taken for another's",
+        "ingest/gateway.py",
+        'received.id + f"{signal}/{tenant}".encode()',
+        'received.id + f"{signal}".encode()',
+        WORKSPACE_TESTS,
+    ),
+    Mutant(
+        "I2 a mixed request is answered although a part is not durable",
+        "ingest/gateway.py",
+        "                raise outcome\n",
+        "                continue\n",
+        WORKSPACE_TESTS,
     ),
     Mutant(
         "I12 records beyond an end that is out of date are passed over",

@@ -383,7 +383,7 @@ async def test_the_command_takes_what_is_in_the_log_for_in_flight(
     counts.add(At(int(time()) // 60 - 10, "acme", "logs"), "acked", 10)
     await counts.flush()
     await settle(ledger_of(memory, clickhouse))
-    options = Namespace(tenant="acme", minutes=60)
+    options = Namespace(tenant="acme", minutes=60, reasons=False)
 
     async def found() -> tuple[int, list[str]]:
         code = await asyncio.to_thread(ledger_command, settings, options)
@@ -394,6 +394,35 @@ async def test_the_command_takes_what_is_in_the_log_for_in_flight(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("control.cli.ledger._age_seconds", _an_hour)
         assert await found() == (0, ["10", "0"])
+
+
+async def test_the_command_tells_why_what_was_not_taken(
+    clickhouse: ClickHouse,
+    server: EmbeddedServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = Settings(
+        telemetryflow_data_dir=str(tmp_path),
+        clickhouse_host="127.0.0.1",
+        clickhouse_port=server.port,
+    )
+    counts = GatewayCounts(memory := MemoryLog())
+    at = At(int(time()) // 60, "acme", "logs")
+    counts.answered(at, accepted=4, rejected={"tenant_contradiction": 3})
+    counts.add(at, "refused", 2, "tenant_contradiction")
+    counts.add(at._replace(tenant="bolt"), "refused", 9, "unavailable")
+    await counts.flush()
+    await settle(ledger_of(memory, clickhouse))
+
+    options = Namespace(tenant="acme", minutes=60, reasons=True)
+    assert await asyncio.to_thread(ledger_command, settings, options) == 0
+
+    told = [line.split()[2:] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert told == [
+        ["acme", "logs", "refused", "tenant_contradiction", "2"],
+        ["acme", "logs", "rejected", "tenant_contradiction", "3"],
+    ]
 
 
 async def _an_hour(_log: object) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ingest.credentials import Credentials
-from ingest.directory import Directory, keyless_tenant
+from ingest.directory import Directory, TenantContradiction, keyless_tenant
 from ingest.directory_follower import DIRECTORY_FILE, state_at_start
 from ingest.signals import Signal
 from shared.directory import PLATFORM_KEY_ID, new_tenant, platform_secret, retention_class
@@ -14,7 +14,7 @@ from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Invalid, Unauthenticated
 from shared.security.peppers import Peppers
 from shared.settings import Settings
-from tests.directory_states import DAYS, add_key, state_of
+from tests.directory_states import DAYS, add_key, add_tenant, state_of
 
 PEPPERS = Peppers.from_text("p" * 32)
 NOW = 1_777_000_000.0
@@ -140,6 +140,55 @@ def test_I14_another_tenant_than_the_keys_is_refused() -> None:
         directory_of(state).authenticate(
             Credentials(key.id, secret, tenant_id="globex"), Signal.TRACES
         )
+
+
+def test_I14_another_workspace_than_the_tenants_is_refused_where_it_is_known() -> None:
+    state = state_of("acme", workspace="shop")
+    add_tenant(state, "young", "")
+    key, secret = add_key(state, PEPPERS, "acme")
+    young, young_secret = add_key(state, PEPPERS, "young")
+    directory = directory_of(state, keyless="acme")
+
+    def sender(*claims: str | None, workspace: str) -> str:
+        key_id, secret = claims
+        credentials = Credentials(key_id, secret or "", workspace_id=workspace)
+        return directory.authenticate(credentials, Signal.TRACES).tenant_id
+
+    assert sender(key.id, secret, workspace="shop") == "acme"
+    assert sender(None, None, workspace="shop") == "acme"
+    assert sender(young.id, young_secret, workspace="bank") == "young"
+    for claims in ((key.id, secret), (None, None)):
+        with pytest.raises(TenantContradiction, match="X-Workspace-Id") as error:
+            sender(*claims, workspace="bank")
+        assert error.value.tenant_id == "acme"
+
+
+def test_a_key_of_a_workspace_needs_its_permission_and_a_tenant_that_is_active() -> None:
+    state = state_of("acme", workspace="shop")
+    add_tenant(state, "old", "shop", is_active=False)
+    key, secret = add_key(state, PEPPERS, "", workspace="shop", signals=("logs",))
+    directory = directory_of(state)
+
+    def sender(signal: Signal, tenant: str | None) -> str:
+        credentials = Credentials(key.id, secret, tenant_id=tenant)
+        return directory.authenticate(credentials, signal).tenant_id
+
+    assert sender(Signal.LOGS, "acme") == "acme"
+    with pytest.raises(Forbidden, match="may not write traces"):
+        sender(Signal.TRACES, "acme")
+    with pytest.raises(Forbidden, match="deactivated"):
+        sender(Signal.LOGS, "old")
+    with pytest.raises(TenantContradiction, match="X-Tenant-Id"):
+        sender(Signal.LOGS, "platform")
+
+
+def test_a_key_that_belongs_to_nothing_writes_for_nobody() -> None:
+    """As a gateway would see a kind of key that is newer than it."""
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "")
+
+    with pytest.raises(Forbidden, match="nothing that this gateway knows"):
+        directory_of(state).authenticate(Credentials(key.id, secret), Signal.LOGS)
 
 
 def test_a_tenant_that_is_deactivated_or_gone_takes_nothing() -> None:
