@@ -23,9 +23,16 @@ def state_of(*tenants: str, workspace: str = "") -> DirectoryState:
     return state
 
 
-def add_tenant(state: DirectoryState, name: str, workspace: str, *, is_active: bool = True) -> None:
+def add_tenant(
+    state: DirectoryState,
+    name: str,
+    workspace: str,
+    *,
+    is_active: bool = True,
+    traces_days: int = DAYS["traces"],
+) -> None:
     """A tenant of that workspace, or it anew."""
-    tenant = new_tenant(name, DAYS, is_active=is_active)
+    tenant = new_tenant(name, DAYS | {"traces": traces_days}, is_active=is_active)
     tenant.workspace = workspace
     state.put_tenant(tenant)
 

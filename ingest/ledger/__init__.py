@@ -4,7 +4,7 @@
 |---|---|---|
 | received | gateway | items of requests that could be read |
 | rejected | gateway | of them, refused one by one; the reason beside it |
-| refused | gateway | requests that were refused whole (their items are not known); the reason |
+| refused | gateway | requests that were refused whole, unread ones too; the reason |
 | acked | gateway | items that the client was told are accepted |
 | suppressed | gateway | requests answered from memory, since they were stored before |
 | stored | writer | rows that ClickHouse has |

@@ -115,8 +115,8 @@ async def send(served: Served, transport: str, request: Any, bearer: str, **head
     if transport in ("http", "json"):
         is_json = transport == "json"
         body = to_json(request, numbers_as_strings=True).encode() if is_json else None
-        async with http_server(gateway) as server:
-            answer = await server.once(
+        async with http_server(gateway) as http:
+            answer = await http.once(
                 post(
                     body or request.SerializeToString(),
                     content_type=JSON if is_json else PROTOBUF,
@@ -260,9 +260,7 @@ async def test_I14_a_key_of_a_tenant_is_contradicted_by_headers_and_by_resources
 
 async def test_I14_the_retention_of_each_row_is_that_of_its_tenant() -> None:
     served = Served()
-    longer = served.state.tenants["production"]
-    longer.traces_retention_days = 90
-    served.state.put_tenant(longer)
+    add_tenant(served.state, "production", "shop", traces_days=90)
 
     await send(served, "http", spans(("staging", "s"), ("production", "p")), served.bearer)
 
@@ -322,13 +320,13 @@ async def test_I9_a_mixed_request_of_which_a_part_was_stored_is_retryable_and_st
     log = HalfLog()
     first = Served(log)
     # Classes of retention apart, so that the two do not share a record.
-    first.state.tenants["production"].traces_retention_days = 90
+    add_tenant(first.state, "production", "shop", traces_days=90)
     mixed = spans(("staging", "s1"), ("production", "p1"), ("globex", "g1"), ("staging", "s2"))
-    log.is_refused = lambda tenant: tenant == "production"  # type: ignore[method-assign]
+    log.is_refused = lambda tenant: tenant == "production"
     half = await send(first, transport, mixed, first.bearer)
-    log.is_refused = lambda _: False  # type: ignore[method-assign]
+    log.is_refused = lambda _: False
     again = first if is_same_gateway else Served(log)
-    again.state.tenants["production"].traces_retention_days = 90
+    add_tenant(again.state, "production", "shop", traces_days=90)
 
     whole = await send(again, transport, mixed, again.bearer)
     repeat = await send(again, transport, mixed, again.bearer)

@@ -75,7 +75,7 @@ class Encoder:
         Raises Malformed when *body* cannot be decoded and BlockFull when it does not fit behind
         what is open; the encoder is then as it was before. *received_ns* is the time of receipt.
         """
-        receipt = Receipt(tenant, workspace, received_ns, self._retention_days)
+        receipt = Receipt(tenant, received_ns, self._retention_days, workspace)
         rows = rows_of(self._signal, body, receipt)
         costs = self._without_large(rows)
         if self._parts and not self._fit(rows.items, costs):

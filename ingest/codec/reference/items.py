@@ -35,9 +35,9 @@ class Receipt:
     """
 
     tenant: str
-    workspace: str
     received_ns: int
     retention_days: int
+    workspace: str = ""
 
     @property
     def columns(self) -> Row:
