@@ -32,7 +32,7 @@ _SCOPES: Final = {"X-Tenant-Id": "tenant", "X-Workspace-Id": "workspace"}
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who sends: the tenant, how long the signal at hand is kept for it, its workspace, and the key.
+    """Who sends: the tenant, how long the signal at hand is kept for it, its workspace, the key.
 
     Without a tenant (''), each resource names its own, one of the workspace's. A workspace that is
     '' is not known; no key, where none is needed.

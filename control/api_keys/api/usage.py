@@ -1,6 +1,6 @@
 """Routes of usage: what was stored, and how much of the month's quota that is."""
 
-from control.api_keys.commands.keys import tenant_of
+from control.api_keys.commands.keys import place_of
 from control.api_keys.queries import usage as queries
 from control.api_keys.queries.keys import get_api_key
 from control.api_keys.queries.usage import KeyUsage, KeyUsageQuery, TenantUsage, UsageQuery
@@ -21,16 +21,16 @@ routes = Routes("Usage", "What was stored, by key and signal; quotas count it.")
 )
 async def get_api_key_usage(call: Call, query: KeyUsageQuery) -> KeyUsage:
     """Get what was stored with a key, by day, or by hour for at most a week."""
-    tenant_id, now = tenant_of(call.caller), utc_now()
+    place, now = place_of(call.caller), utc_now()
     first, last = query.days(now)
     async with call.read() as connection:
-        key = await get_api_key(connection, call.id(), tenant_id)
+        key = await get_api_key(connection, call.id(), place)
         tenant = await connection.fetchval(
-            "SELECT telemetry_id FROM tenants WHERE id = $1", tenant_id
+            "SELECT telemetry_id FROM tenants WHERE id = $1", place.tenant_id
         )
         if query.granularity == "day":
             data = await queries.usage_by_day(
-                connection, tenant_id, query, key_id=key.key_id, now=now
+                connection, place.tenant_id, query, key_id=key.key_id, now=now
             )
     if query.granularity == "hour":
         data = await queries.usage_by_hour(
@@ -53,16 +53,16 @@ async def get_api_key_usage(call: Call, query: KeyUsageQuery) -> KeyUsage:
 @routes.get("/usage", permission="api-keys:read", query=UsageQuery, answer=TenantUsage)
 async def get_usage(call: Call, query: UsageQuery) -> TenantUsage:
     """Get what was stored for the tenant that you work in, and the quotas of its organization."""
-    tenant_id, now = tenant_of(call.caller), utc_now()
+    place, now = place_of(call.caller), utc_now()
     first, last = query.days(now)
     async with call.read() as connection:
-        data = await queries.usage_by_day(connection, tenant_id, query, key_id=None, now=now)
+        data = await queries.usage_by_day(connection, place.tenant_id, query, key_id=None, now=now)
         return TenantUsage(
             first_day=first,
             last_day=last,
             copied_until=await queries.copied_until(connection),
             data=data,
             totals=queries.totals_of(data),
-            keys=await queries.usage_by_key(connection, tenant_id, query, now=now),
-            quotas=await queries.quotas_of_tenant(connection, tenant_id, now=now),
+            keys=await queries.usage_by_key(connection, place.tenant_id, query, now=now),
+            quotas=await queries.quotas_of_tenant(connection, place.tenant_id, now=now),
         )

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from control.api_keys.domain import Place, Scope, Status
+from control.api_keys.domain.keys import Place, Scope, Status
 from shared.errors import NotFound
 from shared.http.models import Page, PageQuery, Versioned, View
 from shared.postgres.connection import Connection
@@ -27,7 +27,8 @@ _COLUMNS: Final = f"""
     (SELECT coalesce(sum(items), 0)::bigint FROM usage_days
       WHERE usage_days.tenant_id IN (
               SELECT tenants.id FROM tenants
-               WHERE tenants.id = api_keys.tenant_id OR tenants.workspace_id = api_keys.workspace_id)
+               WHERE tenants.id = api_keys.tenant_id
+                  OR tenants.workspace_id = api_keys.workspace_id)
         AND usage_days.key_id = api_keys.key_id
         AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS recent_items
 """

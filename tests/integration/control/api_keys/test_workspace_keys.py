@@ -9,7 +9,7 @@ import pytest
 
 from control.api_keys.directory import DirectoryFeed
 from control.api_keys.jobs import look_after_keys
-from control.api_keys.repository import KEYS_OF_A_WORKSPACE_MAX
+from control.api_keys.repository.keys import KEYS_OF_A_WORKSPACE_MAX
 from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.signals import Signal
