@@ -13,9 +13,12 @@ from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
 from control.api_keys.api import keys as api_keys_api
 from control.api_keys.api import usage as usage_api
+from control.api_keys.api import limits as limits_api
 from control.api_keys.commands import keys as api_keys
+from control.api_keys.commands import limits as ingestion_limits
 from control.api_keys.repository.keys import ApiKeys
 from control.api_keys.usage import UsageCopy
+from control.api_keys.repository.limits import IngestionLimits
 from control.audit import api as audit_api
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
@@ -71,6 +74,7 @@ ROUTES = (
     tenancy_api.routes,
     api_keys_api.routes,
     usage_api.routes,
+    limits_api.routes,
     audit_api.routes,
     platform_api.routes,
     queue_api.routes,
@@ -172,6 +176,7 @@ def _command_bus(database: Database, kit: Kit, peppers: Peppers) -> CommandBus:
             accounts.handlers(kit),
             sessions.handlers(kit),
             api_keys.handlers(UnitOfWork(database, ApiKeys), peppers),
+            ingestion_limits.handlers(UnitOfWork(database, IngestionLimits)),
             cors_commands.handlers(UnitOfWork(database, cors_commands.CorsConfigurations)),
             # new contexts go above this line: commands
         ]

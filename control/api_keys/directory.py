@@ -15,7 +15,14 @@ from typing import Any, Final
 import asyncpg
 
 from shared.directory import new_tenant
-from shared.directory.directory_pb2 import FollowRequest, FollowResponse, Key, Tenant
+from shared.directory.directory_pb2 import (
+    FollowRequest,
+    FollowResponse,
+    Key,
+    Limits,
+    Quota,
+    Tenant,
+)
 from shared.directory.state import ENTRIES_OF_A_PIECE_MAX, DirectoryState
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.postgres.address import PostgresAddress
@@ -29,6 +36,11 @@ POLL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 5.0
 # A gateway that takes no messages is given up: it comes back and goes on where it was.
 PIECES_WAITING_MAX: Final = 1_000
+LIMITS_OF_KEYS: Final = ("requests_per_minute", "items_per_second", "bytes_per_second")
+LIMITS_OF_TENANTS: Final = (
+    *LIMITS_OF_KEYS,
+    *("new_series_per_hour", "new_attribute_keys_per_hour"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -176,6 +188,9 @@ class DirectoryFeed:
             is_active=row["is_active"],
         )
         tenant.workspace = str(row["workspace_id"])
+        if limits := _limits(row, LIMITS_OF_TENANTS):
+            tenant.limits.CopyFrom(limits)
+        tenant.quotas.extend(Quota(**one) for one in row["quotas"])
         return tenant
 
     async def _listen(self, address: PostgresAddress) -> None:
@@ -227,7 +242,14 @@ def _key(row: Any) -> Key:
         works_until=int(row["works_until"]),
         has_ended=row["has_ended"],
         allowed_networks=row["allowed_networks"],
+        limits=_limits(row, LIMITS_OF_KEYS),
     )
+
+
+def _limits(row: Any, names: Sequence[str]) -> Limits | None:
+    """Those of *row* that are set; None, which takes no memory, when none is."""
+    given = {name: row[name] for name in names if row[name] is not None}
+    return Limits(**given) if given else None
 
 
 def _removals(rows: Iterable[Any]) -> FollowResponse:
@@ -238,14 +260,34 @@ def _removals(rows: Iterable[Any]) -> FollowResponse:
     return piece
 
 
+# Of a plan and a tenant the lower limit, null being none; quotas as messages of the directory.
 _TENANTS: Final = """
     SELECT telemetry_id, tenants.workspace_id, tenants.changed_by_xid::text AS changed,
            tenants.is_active AND tenants.deleted_at IS NULL
            AND workspaces.is_active AND workspaces.deleted_at IS NULL
-           AND organizations.is_active AND organizations.deleted_at IS NULL AS is_active
+           AND organizations.is_active AND organizations.deleted_at IS NULL AS is_active,
+           least(plan.requests_per_minute, own.requests_per_minute) AS requests_per_minute,
+           least(plan.items_per_second, own.items_per_second) AS items_per_second,
+           least(plan.bytes_per_second, own.bytes_per_second) AS bytes_per_second,
+           least(plan.new_series_per_hour, own.new_series_per_hour) AS new_series_per_hour,
+           least(plan.new_attribute_keys_per_hour, own.new_attribute_keys_per_hour)
+             AS new_attribute_keys_per_hour,
+           coalesce(quotas.found, '[]') AS quotas
       FROM tenants
       JOIN workspaces ON workspaces.id = tenants.workspace_id
       JOIN organizations ON organizations.id = tenants.organization_id
+      LEFT JOIN organization_plans AS has ON has.organization_id = tenants.organization_id
+      LEFT JOIN ingestion_plans AS plan ON plan.name = has.plan
+      LEFT JOIN tenant_limits AS own ON own.tenant_id = tenants.id
+      LEFT JOIN LATERAL (
+           SELECT jsonb_agg(jsonb_build_object(
+                    'signal', signal, 'items_max', items_max, 'items_used', items_used,
+                    'resets_at', extract(epoch FROM month + interval '1 month')::bigint,
+                    'state', 'STATE_' || upper(state),
+                    'grace_ends_at', coalesce(extract(epoch FROM grace_ends_at)::bigint, 0)
+                  ) ORDER BY signal) AS found
+             FROM ingestion_quotas WHERE organization_id = tenants.organization_id
+           ) AS quotas ON true
      WHERE tenants.changed_by_xid >= $1::text::xid8 AND telemetry_id > $2
      ORDER BY telemetry_id LIMIT $3
 """
@@ -253,7 +295,8 @@ _KEYS: Final = """
     SELECT key_id, api_keys.changed_by_xid::text AS changed, telemetry_id, api_keys.workspace_id,
            secret_hash, pepper_id, permissions, allowed_networks,
            status IN ('revoked', 'expired') AS has_ended,
-           extract(epoch FROM least(expires_at, grace_ends_at)) AS works_until
+           extract(epoch FROM least(expires_at, grace_ends_at)) AS works_until,
+           requests_per_minute, items_per_second, bytes_per_second
       FROM api_keys LEFT JOIN tenants ON tenants.id = tenant_id
      WHERE api_keys.changed_by_xid >= $1::text::xid8 AND key_id > $2
      ORDER BY key_id LIMIT $3

@@ -80,6 +80,29 @@ class IngestionQuotaRefused(IngestionQuotaNearlyUsed):
     """The grace is over: gateways refuse the signal until the month ends."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TenantLimitsChanged(Event):
+    """A tenant's administrators want other limits below those of its plan; null is the plan's."""
+
+    limits: dict[str, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionPlanChanged(Event):
+    """A plan allows something else, to all organizations that have it."""
+
+    plan: str
+    limits: dict[str, int | None]
+    quotas: dict[str, int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionPlanAssigned(Event):
+    """An organization has another plan."""
+
+    plan: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     ApiKeyCreated,
     ApiKeyUpdated,
@@ -90,4 +113,7 @@ EVENTS: tuple[type[Event], ...] = (
     IngestionQuotaNearlyUsed,
     IngestionQuotaUsedUp,
     IngestionQuotaRefused,
+    TenantLimitsChanged,
+    IngestionPlanChanged,
+    IngestionPlanAssigned,
 )

@@ -15,7 +15,9 @@ CREATE TABLE ingestion_plans (
   metrics_per_month bigint CHECK (metrics_per_month > 0),
   logs_per_month bigint CHECK (logs_per_month > 0),
   -- How long data is still taken after a quota was used up.
-  grace_days int NOT NULL CHECK (grace_days BETWEEN 0 AND 31)
+  grace_days int NOT NULL CHECK (grace_days BETWEEN 0 AND 31),
+  version int NOT NULL DEFAULT 1,
+  updated_at timestamptz NOT NULL DEFAULT now()
 );
 INSERT INTO ingestion_plans
   (name, description, traces_per_month, metrics_per_month, logs_per_month, grace_days) VALUES

@@ -18,6 +18,7 @@ from control.api_keys.domain.keys import (
     Scope,
     Status,
 )
+from control.api_keys.domain.limits import RATE_MAX, Rates
 from control.api_keys.queries import keys as queries
 from control.api_keys.queries.keys import ApiKeyView, KeyWithSecret
 from shared.errors import Invalid
@@ -42,6 +43,18 @@ class ApiKeyQuery(PageQuery):
     scope: Scope | None = None
 
 
+class KeyLimits(Body):
+    """What one gateway process takes with the key, all of it: null is as its tenant may."""
+
+    requests_per_minute: int | None = Field(None, ge=1, le=RATE_MAX)
+    items_per_second: int | None = Field(None, ge=1, le=RATE_MAX)
+    bytes_per_second: int | None = Field(None, ge=1, le=RATE_MAX)
+
+    def rates(self) -> Rates:
+        """As commands take them."""
+        return Rates(**dict(self))
+
+
 class NewApiKey(Body):
     """A key to be."""
 
@@ -61,6 +74,7 @@ class NewApiKey(Body):
     allowed_networks: list[Network] = Field(
         [], max_length=NETWORKS_MAX, description="from where it may be used; empty: from anywhere"
     )
+    limits: KeyLimits | None = None
     expires_in_days: int = Field(LIFE_DAYS_DEFAULT, ge=1, le=LIFE_DAYS_MAX)
 
 
@@ -70,6 +84,7 @@ class ApiKeyChange(Body):
     name: Name | None = None
     description: Description | None = None
     allowed_networks: list[Network] | None = Field(None, max_length=NETWORKS_MAX)
+    limits: KeyLimits | None = Field(None, description="replaces those that it has")
 
 
 class Rotation(Body):
@@ -135,6 +150,7 @@ async def create_api_key(call: Call, body: NewApiKey) -> KeyWithSecret:
             description=body.description,
             permissions=body.permissions or PRESETS[body.preset or "ingestionOnly"],
             allowed_networks=body.allowed_networks,
+            limits=body.limits.rates() if body.limits else Rates(),
             expires_in_days=body.expires_in_days,
         )
     )
@@ -156,9 +172,10 @@ async def get_api_key(call: Call) -> ApiKeyView:
     is_versioned=True,
 )
 async def change_api_key(call: Call, body: ApiKeyChange) -> ApiKeyView:
-    """Change what a key is called, or from where it may be used; only what is given."""
+    """Change what a key is called, from where it may be used, or how much; only what is given."""
+    values = dict(body) | {"limits": body.limits.rates() if body.limits else None}
     await call.execute(
-        commands.ChangeApiKey(id=call.id(), expected_version=call.expected_version, **dict(body))
+        commands.ChangeApiKey(id=call.id(), expected_version=call.expected_version, **values)
     )
     return await get_api_key(call)
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from control.api_keys.domain.keys import ApiKey, Place, Scope, checked_permissions, expiry_of
+from control.api_keys.domain.limits import Rates
 from control.api_keys.repository.keys import ApiKeys
 from shared.caller import Caller
 from shared.errors import Forbidden
@@ -36,6 +37,7 @@ class CreateApiKey(Command[NewKey]):
     description: str
     permissions: Sequence[str]
     allowed_networks: Sequence[str]
+    limits: Rates
     expires_in_days: int
 
 
@@ -58,6 +60,7 @@ async def create(command: CreateApiKey, by: Caller, work: Work, peppers: Peppers
         description=command.description,
         permissions=frozenset(command.permissions),
         allowed_networks=command.allowed_networks,
+        limits=command.limits,
         created_by=by.user_id,
         expires_at=expiry_of(command.expires_in_days, now=utc_now()),
     )
@@ -77,6 +80,7 @@ class ChangeApiKey(Command[None]):
     name: str | None = None
     description: str | None = None
     allowed_networks: Sequence[str] | None = None
+    limits: Rates | None = None
 
 
 async def change(command: ChangeApiKey, by: Caller, work: Work) -> None:
@@ -88,6 +92,7 @@ async def change(command: ChangeApiKey, by: Caller, work: Work) -> None:
             name=command.name,
             description=command.description,
             allowed_networks=command.allowed_networks,
+            limits=command.limits,
         )
         await keys.save([key])
 

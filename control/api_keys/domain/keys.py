@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 from uuid import UUID
 
+from control.api_keys.domain.limits import Rates
 from control.api_keys.events import (
     ApiKeyCreated,
     ApiKeyExpired,
@@ -74,6 +75,8 @@ class ApiKey(Aggregate):
     description: str = ""
     permissions: frozenset[str]
     allowed_networks: Sequence[str] = ()
+    # Of what comes with this key, beside its tenant's.
+    limits: Rates = field(default_factory=Rates)
     status: Status = "active"
     created_by: UUID | None
     expires_at: datetime
@@ -118,19 +121,20 @@ class ApiKey(Aggregate):
         name: str | None,
         description: str | None,
         allowed_networks: Sequence[str] | None,
+        limits: Rates | None,
     ) -> None:
         """Take what is given."""
-        before = (self.name, self.description, list(self.allowed_networks))
+        before = self._changeable()
         if name is not None:
             self.name = name
         if description is not None:
             self.description = description
         if allowed_networks is not None:
             self.allowed_networks = allowed_networks
+        if limits is not None:
+            self.limits = limits
         self._check()
-        names = ("name", "description", "allowedNetworks")
-        after = (self.name, self.description, list(self.allowed_networks))
-        changed = [one for one, old, new in zip(names, before, after, strict=True) if old != new]
+        changed = [name for name, value in self._changeable().items() if value != before[name]]
         if changed:
             self.record(
                 ApiKeyUpdated(
@@ -175,6 +179,7 @@ class ApiKey(Aggregate):
             description=self.description,
             permissions=self.permissions,
             allowed_networks=self.allowed_networks,
+            limits=self.limits,
             created_by=by,
             expires_at=now + life,
         )
@@ -242,6 +247,14 @@ class ApiKey(Aggregate):
             )
         )
         return True
+
+    def _changeable(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "description": self.description,
+            "allowedNetworks": list(self.allowed_networks),
+            "limits": self.limits,
+        }
 
     def _told_status(self, now: datetime) -> str:
         return "expired" if self.status == "active" and now >= self.expires_at else self.status

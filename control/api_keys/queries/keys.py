@@ -1,7 +1,7 @@
 """Reads of API keys: what the API shows, which is never a secret or its hash."""
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from pydantic import Field
@@ -30,8 +30,19 @@ _COLUMNS: Final = f"""
                WHERE tenants.id = api_keys.tenant_id
                   OR tenants.workspace_id = api_keys.workspace_id)
         AND usage_days.key_id = api_keys.key_id
-        AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS recent_items
+        AND day > (now() AT TIME ZONE 'UTC')::date - 30) AS recent_items,
+    requests_per_minute, items_per_second, bytes_per_second
 """
+
+
+class RatesView(View):
+    """What one gateway process takes with a key; null: as its tenant may."""
+
+    requests_per_minute: int | None = Field(
+        description="null: the gateway's THROTTLE_INGESTION_LIMIT, 1 000 by default"
+    )
+    items_per_second: int | None
+    bytes_per_second: int | None
 
 
 class ApiKeyView(Versioned):
@@ -48,6 +59,7 @@ class ApiKeyView(Versioned):
     description: str
     permissions: list[str] = Field(examples=[["metrics:write", "logs:write", "traces:write"]])
     allowed_networks: list[str] = Field(description="empty: from anywhere")
+    limits: RatesView
     status: Status
     created_by: UUID | None
     expires_at: datetime
@@ -61,6 +73,11 @@ class ApiKeyView(Versioned):
         description="spans, points and log records stored with it in the last 30 days",
         examples=[120_000],
     )
+
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """From a row whose columns are named like the fields, those of the limits too."""
+        return cls.model_validate(dict(row) | {"limits": dict(row)})
 
 
 class KeyWithSecret(View):

@@ -1,11 +1,13 @@
 """API keys as rows."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from control.api_keys.domain.keys import NOTICE, ApiKey, Place
+from control.api_keys.domain.limits import Rates
 from shared.errors import Conflict, NotFound
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
@@ -17,7 +19,8 @@ KEYS_OF_A_WORKSPACE_MAX: Final = 1_000
 _KEY: Final = """
     SELECT id, version, organization_id, tenant_id, workspace_id, key_id, secret_hash, pepper_id,
            name, description, permissions, allowed_networks, status, created_by, expires_at,
-           grace_ends_at, replaced_by, revoked_at, revoked_by, noticed_at, created_at
+           grace_ends_at, replaced_by, revoked_at, revoked_by, noticed_at, created_at,
+           requests_per_minute, items_per_second, bytes_per_second
       FROM api_keys
 """
 
@@ -94,10 +97,12 @@ class ApiKeys:
             }
             columns["permissions"] = sorted(key.permissions)
             columns["allowed_networks"] = list(key.allowed_networks)
+            columns |= asdict(key.limits)
             await save_row(self._connection, "api_keys", key, columns)
             self.events += key.release_events()
 
 
 def _of(row: Any) -> ApiKey:
     values = dict(row)
+    values["limits"] = Rates(**{one.name: values.pop(one.name) for one in fields(Rates)})
     return ApiKey(**values | {"permissions": frozenset(values["permissions"])})

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, cast
+from uuid import UUID
 
 import pytest
 import trustme
@@ -16,7 +18,7 @@ from ingest.credentials import Credentials
 from ingest.directory import Directory
 from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
 from ingest.signals import Signal
-from shared.directory.directory_pb2 import FollowRequest
+from shared.directory.directory_pb2 import FollowRequest, Key, Quota
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, TelemetryFlowError, Unauthenticated
 from shared.postgres.database import address_of
@@ -359,3 +361,61 @@ async def test_a_look_for_changes_ends_though_keys_change_all_the_time() -> None
 @pytest.fixture
 async def ada(product: Running) -> Client:
     return await product.registered("ada@example.com")
+
+
+async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
+    product: Running, tmp_path: Path
+) -> None:
+    admin = await product.as_admin()
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    key, tenant_id = made["key"], made["key"]["tenantId"]
+    place = (await ada.get("/tenants")).json["data"][0]
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+
+        def tenant() -> Any:
+            return gate.directory.state.tenants[tenant_id]
+
+        await until(lambda: gate.says(made) == tenant_id)
+        known = gate.directory.state.key(key["keyId"])
+        assert known is not None
+        assert not known.HasField("limits")
+        assert not tenant().HasField("limits")
+        assert tenant().workspace == place["workspaceId"]
+
+        await ada.patch(f"/api-keys/{key['id']}", {"limits": {"itemsPerSecond": 5}})
+        await until(lambda: _key(gate, key).limits.items_per_second == 5)
+        await ada.ask("PUT", "/ingestion-limits", {"newSeriesPerHour": 9, "itemsPerSecond": 50})
+        await until(lambda: tenant().limits.new_series_per_hour == 9)
+        plan = {"description": "", "limits": {"itemsPerSecond": 40}, "quotas": {}}
+        await admin.ask("PUT", "/ingestion-plans/free", plan)
+        path = f"/organizations/{place['organizationId']}/ingestion-plan"
+        await admin.ask("PUT", path, {"plan": "free"})
+        await until(lambda: tenant().limits.items_per_second == 40)
+        plan["limits"] = {"itemsPerSecond": 30}
+        await admin.ask("PUT", "/ingestion-plans/free", plan)
+        await until(lambda: tenant().limits.items_per_second == 30)
+        assert tenant().limits.new_series_per_hour == 9
+
+        async with product.control.database.begin(PLATFORM) as connection:
+            await connection.execute(
+                """
+                INSERT INTO ingestion_quotas VALUES
+                  ($1, 'traces', '2026-02-01', 10, 12, 'grace', '2026-02-08T00:00:00Z'),
+                  ($1, 'logs', '2026-02-01', 10, 20, 'refused', NULL)
+                """,
+                UUID(place["organizationId"]),
+            )
+        await until(lambda: len(tenant().quotas) == 2)
+        logs, traces = tenant().quotas
+        assert (logs.signal, logs.state, logs.grace_ends_at) == ("logs", Quota.STATE_REFUSED, 0)
+        assert (traces.signal, traces.state) == ("traces", Quota.STATE_GRACE)
+        assert (traces.items_max, traces.items_used) == (10, 12)
+        assert traces.resets_at == int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
+        assert traces.grace_ends_at == int(datetime(2026, 2, 8, tzinfo=UTC).timestamp())
+
+
+def _key(gate: Gate, key: Any) -> Key:
+    found = gate.directory.state.key(key["keyId"])
+    assert found is not None
+    return found

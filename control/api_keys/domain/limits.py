@@ -1,0 +1,159 @@
+"""How much may come in: limits of a key, of a tenant and of a plan, and which plan applies.
+
+None is no limit. A plan bounds its organization's tenants, a tenant may only go below, and a key's
+own limits hold beside the tenant's.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Final, Literal
+from uuid import UUID, uuid5
+
+from control.api_keys.events import (
+    IngestionPlanAssigned,
+    IngestionPlanChanged,
+    TenantLimitsChanged,
+)
+from shared.domain import Aggregate
+from shared.errors import Conflict, Invalid
+
+# Far above what a gateway takes; what is meant is no limit.
+RATE_MAX: Final = 1_000_000_000_000
+# A gateway keeps that many hashes of a tenant's series (ingest.codec.guard).
+NEW_PER_HOUR_MAX: Final = 1_000_000
+DESCRIPTION_CHARACTERS_MAX: Final = 1_000
+GRACE_DAYS_MAX: Final = 31
+# Of organizations that were given none; it limits nothing, whoever runs the platform.
+UNLIMITED: Final = "unlimited"
+_PLANS: Final = UUID("c4f8d1a2-5a55-4c5e-9f0b-7a9a0f6f1d0e")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What one gateway process takes; a burst of ten seconds is allowed."""
+
+    requests_per_minute: int | None = None
+    items_per_second: int | None = None
+    bytes_per_second: int | None = None
+
+    def __post_init__(self) -> None:
+        """Invalid names the field that is out of bounds."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            most = NEW_PER_HOUR_MAX if one.name.startswith("new_") else RATE_MAX
+            if value is not None and not 1 <= value <= most:
+                raise Invalid(f"give 1 to {most}, or null for no limit", field=camel(one.name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Rates):
+    """The same for all that comes for a tenant, with guards against runaway cardinality."""
+
+    new_series_per_hour: int | None = None
+    new_attribute_keys_per_hour: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quotas:
+    """Stored items of an organization in a calendar month (UTC), and what comes after them."""
+
+    traces_per_month: int | None = None
+    metrics_per_month: int | None = None
+    logs_per_month: int | None = None
+    grace_days: int = 0
+
+    def __post_init__(self) -> None:
+        """Invalid names the field that is out of bounds."""
+        for one in ("traces_per_month", "metrics_per_month", "logs_per_month"):
+            value = getattr(self, one)
+            if value is not None and not 1 <= value <= RATE_MAX:
+                raise Invalid(f"give 1 to {RATE_MAX}, or null for no quota", field=camel(one))
+        if not 0 <= self.grace_days <= GRACE_DAYS_MAX:
+            raise Invalid(f"a grace is 0 to {GRACE_DAYS_MAX} days", field="graceDays")
+
+
+@dataclass(kw_only=True)
+class IngestionPlan(Aggregate):
+    """What organizations of one plan may send; its id follows from its name."""
+
+    name: str
+    description: str
+    limits: Limits
+    quotas: Quotas
+
+    @classmethod
+    def id_of(cls, name: str) -> UUID:
+        """The id of the plan of that name."""
+        return uuid5(_PLANS, name)
+
+    def change(self, *, description: str, limits: Limits, quotas: Quotas) -> None:
+        """Take all of it; Conflict for the plan that is there so that nothing is limited."""
+        if self.name == UNLIMITED:
+            raise Conflict(f"the plan {UNLIMITED} limits nothing: give organizations another one")
+        if len(description) > DESCRIPTION_CHARACTERS_MAX:
+            raise Invalid(f"at most {DESCRIPTION_CHARACTERS_MAX} characters", field="description")
+        if (description, limits, quotas) == (self.description, self.limits, self.quotas):
+            return
+        self.description, self.limits, self.quotas = description, limits, quotas
+        self.record(
+            IngestionPlanChanged(
+                aggregate_id=self.id,
+                plan=self.name,
+                limits=asdict(limits),
+                quotas=asdict(quotas),
+            )
+        )
+
+
+@dataclass(kw_only=True)
+class OrganizationPlan(Aggregate):
+    """Which plan an organization has; its id is the organization's."""
+
+    plan: str = UNLIMITED
+
+    def assign(self, plan: str) -> None:
+        """Let it have that plan from now on."""
+        if plan == self.plan:
+            return
+        self.plan = plan
+        self.record(IngestionPlanAssigned(aggregate_id=self.id, organization_id=self.id, plan=plan))
+
+
+@dataclass(kw_only=True)
+class TenantLimits(Aggregate):
+    """What a tenant's administrators want below its plan; its id is the tenant's."""
+
+    organization_id: UUID
+    limits: Limits
+
+    def change(self, limits: Limits, *, plan: Limits) -> None:
+        """Take all of it; Invalid where it is above *plan*."""
+        for one in fields(limits):
+            own, most = getattr(limits, one.name), getattr(plan, one.name)
+            if own is not None and most is not None and own > most:
+                raise Invalid(f"the plan allows at most {most}", field=camel(one.name))
+        if limits == self.limits:
+            return
+        self.limits = limits
+        self.record(
+            TenantLimitsChanged(
+                aggregate_id=self.id,
+                organization_id=self.organization_id,
+                tenant_id=self.id,
+                limits=asdict(limits),
+            )
+        )
+
+
+def effective(
+    plan: int | None, own: int | None
+) -> tuple[int | None, Literal["none", "plan", "tenant"]]:
+    """The lower of the two, and whose it is; of equal ones the plan's."""
+    if own is not None and (plan is None or own < plan):
+        return own, "tenant"
+    return plan, "none" if plan is None else "plan"
+
+
+def camel(name: str) -> str:
+    """As the API spells it."""
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
