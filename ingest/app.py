@@ -15,7 +15,7 @@ from typing import Final
 
 import uvloop
 
-from ingest.admission import MemoryBudget
+from ingest.admission import Admission, MemoryBudget
 from ingest.backoff import Backoff
 from ingest.batcher import Batcher, BlockLimits
 from ingest.compression import compression
@@ -129,6 +129,10 @@ async def _gateway(settings: Settings, worker: int) -> None:
         stack.callback(telling.cancel)
         gateway = Gateway(
             directory=directory,
+            admission=Admission(
+                key_requests_per_minute=settings.throttle_ingestion_limit,
+                unix_clock=directory.now,
+            ),
             counts=counts,
             batcher=Batcher(
                 log,

@@ -8,7 +8,7 @@ it stays open and grows instead. Closing, compression and the append run in a th
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,9 +119,12 @@ class Batcher:
         self._own_blocks = asyncio.Semaphore(CODEC_THREADS)
         self._threads = ThreadPoolExecutor(CODEC_THREADS, thread_name_prefix="codec")
 
-    async def append(self, signal: Signal, request: Request) -> Durable:
+    async def append(
+        self, signal: Signal, request: Request, took: Callable[[int], None]
+    ) -> Durable:
         """Decode the request into a block and wait until that is durable.
 
+        *took* is told how many items it had, as soon as that is known.
         Raises Malformed when it cannot be decoded, Unavailable when it cannot be made durable now;
         a cancelled call may still become durable.
         """
@@ -132,11 +135,12 @@ class Batcher:
             raise Unavailable(held_up)
         key = _Key(lane, signal, request.retention_days)
         if len(request.body) >= OWN_BLOCK_BYTES_MIN:
-            return await self._append_own_block(key, request)
+            return await self._append_own_block(key, request, took)
         way = self._ways.get(key)
         if way is None:
             way = self._ways[key] = _Way()
         appended, opened = await self._decode_into_open(key, way, request)
+        took(appended.items)
         if appended.accepted:
             durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             opened.members.append(_Member(request, appended, durable))
@@ -233,13 +237,16 @@ class Batcher:
             if way.opened is not None and way.opened.due:
                 self._spawn(self._close_block(key, way, way.opened))
 
-    async def _append_own_block(self, key: _Key, request: Request) -> Durable:
+    async def _append_own_block(
+        self, key: _Key, request: Request, took: Callable[[int], None]
+    ) -> Durable:
         loop = asyncio.get_running_loop()
         minute = minute_now()
         async with self._own_blocks:
             appended, records = await loop.run_in_executor(
                 self._threads, partial(self._seal_one, key, request, minute)
             )
+        took(appended.items)
         if records:
             # Shielded: what is under way to the disk is not taken back when the client gives up.
             append = asyncio.ensure_future(

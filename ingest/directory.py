@@ -41,7 +41,9 @@ class Principal:
     tenant_id: str
     retention_days: int
     workspace_id: str = ""
+    # As the directory has them, with their limits; no key where none is needed.
     key: Key | None = None
+    tenant: Tenant | None = None
 
     @property
     def key_id(self) -> str:
@@ -94,6 +96,10 @@ class Directory:
         self._platform = new_tenant(
             PLATFORM_TENANT, dict.fromkeys(map(str, Signal), PLATFORM_RETENTION_DAYS)
         )
+
+    def now(self) -> float:
+        """Unix seconds by the control plane's clock."""
+        return self._clock() + self.clock_offset_seconds
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
         """The principal of *credentials*; Unauthenticated or Forbidden when there is none."""
@@ -151,7 +157,7 @@ class Directory:
         matches = hmac.compare_digest(given, held.secret_hash)
         if key is None or not matches:
             raise Unauthenticated("unknown API key, or wrong secret")
-        if key.has_ended or self._clock() + self.clock_offset_seconds >= key.works_until:
+        if key.has_ended or self.now() >= key.works_until:
             raise Unauthenticated(f"the API key {key.id} is revoked or expired: use a new one")
         if key.allowed_networks and not _is_within(
             credentials.address, tuple(key.allowed_networks)
@@ -169,7 +175,7 @@ def _principal_of(tenant: Tenant, signal: Signal, key: Key | None) -> Principal:
     if not tenant.is_active:
         raise Forbidden(f"tenant {tenant.name!r} is deactivated: its data is not taken")
     retention_days = getattr(tenant, _RETENTION[signal])
-    return Principal(tenant.name, retention_days, tenant.workspace, key)
+    return Principal(tenant.name, retention_days, tenant.workspace, key, tenant)
 
 
 def keyless_tenant(*, embedded: bool, host: str) -> str | None:

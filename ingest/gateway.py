@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import xxhash
 
 from ingest import metrics
-from ingest.admission import MemoryBudget
+from ingest.admission import Account, Admission, MemoryBudget
 from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
@@ -22,7 +22,7 @@ from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encodin
 from ingest.ledger.counts import At, GatewayCounts, minute_now
 from ingest.recent_requests import RecentRequests
 from ingest.routing import requests_by_tenant, summed
-from ingest.signals import Signal
+from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
 
@@ -34,11 +34,6 @@ CONTRADICTIONS_REMEMBERED_MAX: Final = 10_000
 
 logger = logging.getLogger(__name__)
 
-_ITEM_NAMES: Final = {
-    Signal.TRACES: "spans",
-    Signal.LOGS: "log records",
-    Signal.METRICS: "data points",
-}
 # What is wrong, and what to do about it.
 _REASONS: Final = {
     "invalid_trace_id": "trace_id must be 16 bytes, not all zero",
@@ -89,6 +84,7 @@ class Gateway:
         self,
         *,
         directory: Directory,
+        admission: Admission,
         batcher: Batcher,
         budget: MemoryBudget,
         counts: GatewayCounts,
@@ -98,6 +94,7 @@ class Gateway:
     ) -> None:
         self.budget = budget
         self._directory = directory
+        self._admission = admission
         self._batcher = batcher
         self._counts = counts
         self._request_seed = request_seed
@@ -110,18 +107,16 @@ class Gateway:
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
         """Who sends; Unauthenticated or Forbidden for credentials that may not. No I/O.
 
-        A refusal is recorded: receivers ask here before they read a body, and then not again.
+        A refusal is recorded: receivers ask here before they read a body. Also refused is what no
+        limit or quota has room for.
         """
+        principal = self._authenticated(credentials, signal)
         try:
-            return self._directory.authenticate(credentials, signal)
-        except TenantContradiction as error:
-            whose = credentials.key_id or f"tenant {error.tenant_id}"
-            self._tell_contradiction(whose, str(error))
-            self._count_refused(signal, error.tenant_id, error)
-            raise
+            self._admission.account(principal).check(signal)
         except TelemetryFlowError as error:
-            self._count_refused(signal, "", error)
+            self._count_refused(signal, principal.tenant_id, error)
             raise
+        return principal
 
     async def export(
         self, signal: Signal, credentials: Credentials, encoding: Encoding, body: bytes
@@ -132,15 +127,18 @@ class Gateway:
         what may succeed later.
         """
         started = monotonic()
-        principal = self.authenticate(credentials, signal)
+        principal = self._authenticated(credentials, signal)
         try:
             crash_point("gateway.after_auth")
-            self._admit()
+            if self._closing:
+                raise Unavailable("the gateway is shutting down; send the request again")
             request_id = xxhash.xxh3_128_digest(body, seed=self._request_seed)
             received = _Received(signal, request_id, encoding, body)
             if principal.tenant_id:
-                appended = await self._store(principal, received)
-                answer = answer_of(signal, appended) if appended else _REPEATED
+                account = self._admission.account(principal)
+                appended = await self._store(principal, account, received)
+                notice = account.notice(signal)
+                answer = answer_of(signal, appended, notice) if appended else _REPEATED
             else:
                 answer = await self._export_parts(principal, received)
         except TelemetryFlowError as error:
@@ -164,10 +162,11 @@ class Gateway:
             parts = requests_by_tenant(signal, body, of_tenant)
         else:
             parts = await asyncio.to_thread(requests_by_tenant, signal, body, of_tenant)
+        accounts = [self._admission.account(one) for one, _part in parts]
         outcomes = await asyncio.gather(
             *(
-                self._store(one, received._replace(encoding=Encoding.PROTOBUF, body=part))
-                for one, part in parts
+                self._store(one, account, received._replace(encoding=Encoding.PROTOBUF, body=part))
+                for (one, part), account in zip(parts, accounts, strict=True)
             ),
             return_exceptions=True,
         )
@@ -179,11 +178,17 @@ class Gateway:
                 stored.append(outcome)
         if not stored and parts:
             return _REPEATED
-        return answer_of(signal, summed(stored), repeated_parts=len(parts) - len(stored))
+        notices = filter(None, dict.fromkeys(account.notice(signal) for account in accounts))
+        return answer_of(
+            signal, summed(stored), "; ".join(notices), repeated_parts=len(parts) - len(stored)
+        )
 
-    async def _store(self, principal: Principal, received: _Received) -> Appended | None:
+    async def _store(
+        self, principal: Principal, account: Account, received: _Received
+    ) -> Appended | None:
         """Make what *principal* sends durable; None when it is already."""
         signal, tenant = received.signal, principal.tenant_id
+        account.admit(len(received.body))
         identity = xxhash.xxh3_128_digest(received.id + f"{signal}/{tenant}".encode())
         if not await self._recent.claim(identity):
             self._counts.add(At(minute_now(), tenant, signal.value), "suppressed", 1)
@@ -199,7 +204,7 @@ class Gateway:
                 received_ns=self._clock_ns(),
                 body=await _protobuf_of(received),
             )
-            appended, minute = await self._batcher.append(signal, request)
+            appended, minute = await self._batcher.append(signal, request, account.took)
             durable = appended.accepted > 0 and not appended.rejected
         finally:
             self._recent.end(identity, durable=durable)
@@ -209,7 +214,7 @@ class Gateway:
         _count(signal, appended)
         if contradictions := appended.rejected.get("tenant_contradiction"):
             whose = f"tenant {tenant}" if tenant else f"workspace {principal.workspace_id}"
-            what = f"{contradictions} {_ITEM_NAMES[signal]} name another tenant or workspace"
+            what = f"{contradictions} {ITEMS_OF_SIGNAL[signal]} name another tenant or workspace"
             self._tell_contradiction(whose, what)
         return appended
 
@@ -222,9 +227,17 @@ class Gateway:
         self._closing = True
         await self._batcher.close()
 
-    def _admit(self) -> None:
-        if self._closing:
-            raise Unavailable("the gateway is shutting down; send the request again")
+    def _authenticated(self, credentials: Credentials, signal: Signal) -> Principal:
+        try:
+            return self._directory.authenticate(credentials, signal)
+        except TenantContradiction as error:
+            whose = credentials.key_id or f"tenant {error.tenant_id}"
+            self._tell_contradiction(whose, str(error))
+            self._count_refused(signal, error.tenant_id, error)
+            raise
+        except TelemetryFlowError as error:
+            self._count_refused(signal, "", error)
+            raise
 
     def _count_refused(self, signal: Signal, tenant: str, error: TelemetryFlowError) -> None:
         reason = getattr(error, "reason", type(error).__name__.lower())
@@ -249,19 +262,23 @@ async def _protobuf_of(received: _Received) -> bytes:
     return await asyncio.to_thread(to_protobuf, received.signal.value, received.body)
 
 
-def answer_of(signal: Signal, appended: Appended, *, repeated_parts: int = 0) -> Answer:
+def answer_of(
+    signal: Signal, appended: Appended, notice: str = "", *, repeated_parts: int = 0
+) -> Answer:
     """What the client is told: nothing, a warning, or how many items were refused and why."""
-    if not appended.rejected and not appended.warnings and not repeated_parts:
+    if not (appended.rejected or appended.warnings or notice or repeated_parts):
         return FULL_SUCCESS
     rejected = sum(appended.rejected.values())
     sentences = []
     if rejected:
         items = rejected + appended.accepted
-        sentences.append(f"{rejected} of {items} {_ITEM_NAMES[signal]} refused")
+        sentences.append(f"{rejected} of {items} {ITEMS_OF_SIGNAL[signal]} refused")
         sentences += _explained(appended.rejected, _REASONS)
     sentences += _explained(appended.warnings, _WARNINGS)
     if repeated_parts:
         sentences.append(f"the parts of {repeated_parts} tenants {_RECEIVED_BEFORE}")
+    if notice:
+        sentences.append(notice)
     return Answer(rejected, "; ".join(sentences)[:MESSAGE_CHARACTERS_MAX])
 
 

@@ -50,6 +50,13 @@ ITEM_WARNINGS = Counter(
     "Repairs made to accepted items (for example text that was not UTF-8), by kind",
     ["signal", "kind"],
 )
+ADMISSION_REFUSALS = Counter(
+    "telemetryflow_ingest_admission_refusals",
+    "Requests refused for want of room, by reason: a limit of an API key (key_requests, key_items, "
+    "key_bytes) or of a tenant (tenant_…), the month's quota (quota), a tenant's share of the "
+    "memory (memory_share) or all of it (memory)",
+    ["reason"],
+)
 MEMORY_HELD_BYTES = Gauge(
     "telemetryflow_ingest_memory_held_bytes",
     "Bytes of requests in flight that are held against INGEST_MEMORY_BYTES_MAX",

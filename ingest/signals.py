@@ -13,6 +13,12 @@ class Signal(StrEnum):
 
 
 TOPIC_OF_SIGNAL: Final = {signal: f"otlp.{signal.value}.v1" for signal in Signal}
+# As people call them.
+ITEMS_OF_SIGNAL: Final = {
+    Signal.TRACES: "spans",
+    Signal.LOGS: "log records",
+    Signal.METRICS: "data points",
+}
 DEAD_LETTER_TOPIC: Final = "otlp.deadletter.v1"
 INGESTED_TOPIC: Final = "telemetry.ingested.v1"
 LEDGER_TOPIC: Final = "telemetry.ledger.v1"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ingest.directory_follower import DIRECTORY_FILE
 from shared.directory import new_tenant
-from shared.directory.directory_pb2 import Key
+from shared.directory.directory_pb2 import Key, Limits
 from shared.directory.state import DirectoryState
 from shared.security.peppers import Peppers, new_key_id, new_secret
 
@@ -46,6 +46,7 @@ def add_key(
     signals: Sequence[str] = SIGNALS,
     works_until: int = FOR_EVER,
     networks: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> tuple[Key, str]:
     """A new key of *tenant*, or of *workspace* with that one empty, and its secret."""
     secret = new_secret()
@@ -59,6 +60,7 @@ def add_key(
         permissions=[f"{signal}:write" for signal in signals],
         works_until=works_until,
         allowed_networks=networks,
+        limits=limits,
     )
     state.put_key(key)
     return key, secret

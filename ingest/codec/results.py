@@ -35,6 +35,11 @@ class Appended:
     warnings: dict[str, int]
     spans: tuple[RowRange, ...]
 
+    @property
+    def items(self) -> int:
+        """All of them, accepted or not."""
+        return self.accepted + sum(self.rejected.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

@@ -45,22 +45,26 @@ def encoding_named(name: str) -> str:
 
 
 class Hold:
-    """What one request holds of the budget, given back at once by `release`."""
+    """What one request of *tenant* holds of the budget, given back at once by `release`.
 
-    __slots__ = ("_budget", "held_bytes")
+    The tenant may be set until something is held.
+    """
 
-    def __init__(self, budget: MemoryBudget) -> None:
+    __slots__ = ("_budget", "held_bytes", "tenant")
+
+    def __init__(self, budget: MemoryBudget, tenant: str = "") -> None:
         self._budget = budget
+        self.tenant = tenant
         self.held_bytes = 0
 
     def add(self, size_bytes: int) -> None:
         """Hold more; Unavailable when there is no room."""
-        self._budget.reserve(size_bytes)
+        self._budget.reserve(size_bytes, self.tenant)
         self.held_bytes += size_bytes
 
     def release(self) -> None:
         """Give everything back; doing it again does nothing."""
-        self._budget.release(self.held_bytes)
+        self._budget.release(self.held_bytes, self.tenant)
         self.held_bytes = 0
 
 

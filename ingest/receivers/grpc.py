@@ -218,12 +218,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
         stream_id, headers = event.stream_id, event.headers
         self._pings = 0
         self._served = True
+        tenant = ""
         try:
             head = self._known_head if headers == self._known_headers else self._read(event)
             if head is None:
                 return
             if head.signal is not None:
-                self._gateway.authenticate(head.credentials, head.signal)
+                tenant = self._gateway.authenticate(head.credentials, head.signal).tenant_id
             elif head.method not in {HEALTH_CHECK, HEALTH_WATCH}:
                 raise unknown_method(head.method)
         except TelemetryFlowError as error:
@@ -233,7 +234,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             logger.exception("a call could not be taken")
             self._refuse(stream_id, error, "", ended=event.end_stream)
             return
-        call = Call(stream_id, head, Hold(self._gateway.budget), self._loop.time())
+        hold = Hold(self._gateway.budget, tenant)
+        call = Call(stream_id, head, hold, self._loop.time())
         self._calls[stream_id] = call
         if event.end_stream:
             call.ended = True

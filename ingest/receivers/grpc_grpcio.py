@@ -147,7 +147,7 @@ class GrpcioReceiver:
         self._counts.wire_bytes += len(body)
         try:
             credentials = _credentials_of(context)
-            self._gateway.authenticate(credentials, signal)
+            hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
             hold.add(len(body))
             async with asyncio.timeout(self._limits.handler_seconds):
                 answer = await self._gateway.export(signal, credentials, Encoding.PROTOBUF, body)

@@ -338,7 +338,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         if query:
             refuse_key_in(query)
         credentials = self._credentials()
-        self._gateway.authenticate(credentials, signal)
+        exchange.hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
         export = export_of(signal, credentials, headers, self._limits)
         exchange.hold.add(export.length or 0)
         exchange.export = export

@@ -27,6 +27,13 @@ class DataPlaneSettings:
     ingest_memory_bytes_max: int = setting(
         268_435_456, "bytes of requests in flight per gateway process", least=1 << 20, most=1 << 40
     )
+    throttle_ingestion_limit: int = setting(
+        1_000,
+        "requests a minute with an API key that has no limit of its own, per gateway process; "
+        "0: no limit",
+        least=0,
+        most=1_000_000_000,
+    )
     ingest_lanes: int = setting(
         1, "partitions of each topic of the embedded log, fixed when it is made", least=1, most=64
     )

@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from benchmarks import payloads
-from ingest.admission import MemoryBudget
+from ingest.admission import Admission, MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec import Malformed
 from ingest.compression import compression
@@ -53,6 +53,7 @@ def gateway_on(log: MemoryLog, limits: BlockLimits = LIMITS, *, tenant: str = "d
     directory.state = state_of(tenant)
     return Gateway(
         directory=directory,
+        admission=Admission(key_requests_per_minute=0, unix_clock=directory.now),
         batcher=Batcher(log, lanes=1, limits=limits, compress=compression("zstd")),
         budget=MemoryBudget(bytes_max=1 << 30),
         counts=GatewayCounts(log),
@@ -328,15 +329,3 @@ async def test_unknown_credentials_are_refused_before_the_body_is_looked_at() ->
             b"\xff",
         )
     await gateway.close()
-
-
-def test_the_budget_refuses_what_it_cannot_hold_and_takes_it_later() -> None:
-    budget = MemoryBudget(bytes_max=100)
-    budget.reserve(80)
-
-    with pytest.raises(Unavailable):
-        budget.reserve(21)
-    budget.release(80)
-    budget.reserve(100)
-
-    assert budget.bytes_held == 100
