@@ -105,7 +105,8 @@ class Served:
             status = Status.FromString(content)
             retry_after = answer.headers.get("Retry-After")
             assert (retry_after is None) == (_retry_seconds(status) is None)
-            return Told(str(answer.status), status.message, retry_after and float(retry_after))
+            seconds = None if retry_after is None else float(retry_after)
+            return Told(str(answer.status), status.message, seconds)
 
     def refusals(self) -> dict[str, int]:
         """Refused requests of the tenant in the ledger, by reason."""

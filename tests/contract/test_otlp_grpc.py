@@ -118,9 +118,9 @@ async def test_C027_L01_a_full_budget_is_told_before_the_message_is_read() -> No
     gateway.gate = asyncio.Event()
     async with grpc_server(gateway=gateway) as server, channel_to(server) as channel:
         call = channel.unary_unary(EXPORT)
-        first = asyncio.ensure_future(call(bytes(900_000), timeout=SECONDS))
+        first = asyncio.ensure_future(call(bytes(800_000), timeout=SECONDS))
         await until(lambda: gateway.waiting == 1)
-        code, _, status = await failed(call(bytes(900_000), timeout=SECONDS))
+        code, _, status = await failed(call(bytes(800_000), timeout=SECONDS))
         assert code is CODES.UNAVAILABLE
         assert status.details[0].Is(RetryInfo.DESCRIPTOR)
         code, _, _ = await failed(

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from shared.directory.directory_pb2 import Limits
 from shared.directory.state import DirectoryState
 from shared.security.peppers import Peppers
 from tests.chaos.campaign.bodies import ID_ATTRIBUTE, TENANT_ATTRIBUTE
@@ -217,8 +218,12 @@ class Campaign:
             self.product.stop("writer-3")
 
 
+# Keys that say nothing are held to THROTTLE_INGESTION_LIMIT.
+AS_MUCH_AS_COMES = Limits(requests_per_minute=1_000_000_000)
+
+
 def _with_key(directory: DirectoryState, peppers: Peppers, tenant: str) -> Sender:
-    key, secret = add_key(directory, peppers, tenant)
+    key, secret = add_key(directory, peppers, tenant, limits=AS_MUCH_AS_COMES)
     return Sender(tenant, {"Authorization": f"Bearer {key.id}:{secret}"})
 
 

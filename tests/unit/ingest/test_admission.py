@@ -58,7 +58,7 @@ def principal(
 
 def admitted(limits: Admission, who: Principal, size_bytes: int = 1) -> bool:
     try:
-        limits.admit(who, size_bytes)
+        limits.account(who).admit(size_bytes)
     except Throttled:
         return False
     return True
@@ -124,7 +124,7 @@ def test_C051_C052_a_refusal_says_what_is_too_much_and_when_there_is_room() -> N
     assert all(admitted(limits, who) for _ in range(10))
 
     with pytest.raises(Throttled, match=r"more requests than the limit of this key") as refused:
-        limits.admit(who, 1)
+        limits.account(who).admit(1)
 
     assert refused.value.reason == "key_requests"
     # A receiver takes off up to a fifth.
@@ -143,10 +143,10 @@ def test_L05_bytes_are_counted_before_and_items_after_decoding(whose: str) -> No
     assert not admitted(limits, who, 1)
     clock.now += 1
     assert admitted(limits, who, 100)
-    limits.took(who, 300)
+    limits.account(who).took(300)
     clock.now += 19
     with pytest.raises(Throttled) as refused:
-        limits.admit(who, 1)
+        limits.account(who).admit(1)
     assert refused.value.reason == f"{whose}_items"
     clock.now += 1.2
     assert admitted(limits, who, 1)
@@ -191,7 +191,7 @@ def test_a_limit_that_changes_is_in_force_at_once_and_forgives_no_debt() -> None
     limits = admission(clock)
     who = principal(key={"items_per_second": 10})
     assert admitted(limits, who)
-    limits.took(who, 400)
+    limits.account(who).took(400)
 
     raised = principal(key={"items_per_second": 1_000})
     assert not admitted(limits, raised)
@@ -201,7 +201,8 @@ def test_a_limit_that_changes_is_in_force_at_once_and_forgives_no_debt() -> None
 def test_buckets_are_bounded_and_only_idle_ones_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BUCKETS_MAX", 10)
+    monkeypatch.setattr(module, "ACCOUNTS_MAX", 10)
+    monkeypatch.setattr(module, "BUCKETS_KEPT_MAX", 10)
     clock = Clock()
     limits = admission(clock)
     busy = principal(key={"requests_per_minute": 6}, name="busy")
@@ -211,10 +212,10 @@ def test_buckets_are_bounded_and_only_idle_ones_are_forgotten(
         admitted(limits, principal(key={"requests_per_minute": 60_000}, name=str(number)))
 
     assert not admitted(limits, busy)
-    assert len(limits._keys._buckets) <= 11
+    assert len(limits._keys._buckets) <= 20
     for number in range(100):
         admitted(limits, principal(key={"requests_per_minute": 1}, name=f"all busy {number}"))
-    assert len(limits._keys._buckets) <= 11
+    assert len(limits._keys._buckets) <= 20
 
 
 def quota(state: Any, **values: Any) -> Principal:
@@ -228,10 +229,10 @@ def outcome(who: Principal, *, at: float, signal: Signal = Signal.TRACES) -> str
     """Of a request at a time of the control plane: how it is refused, or what it is told."""
     limits = Admission(key_requests_per_minute=0, unix_clock=lambda: at)
     try:
-        limits.check(who, signal)
+        limits.account(who).check(signal)
     except TelemetryFlowError as error:
         return f"{type(error).__name__}: {error}"
-    return limits.notice(who, signal)
+    return limits.account(who).notice(signal)
 
 
 def test_a_quota_that_is_nearly_used_is_told_and_data_is_taken() -> None:

@@ -14,8 +14,9 @@ import trustme
 
 from control.api_keys.directory import DirectoryFeed, _pages
 from control.api_keys.directory_server import serve_directory
+from ingest.admission import Admission, QuotaUsed, Throttled
 from ingest.credentials import Credentials
-from ingest.directory import Directory
+from ingest.directory import Directory, Principal
 from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
 from ingest.signals import Signal
 from shared.directory.directory_pb2 import FollowRequest, Key, Quota
@@ -84,11 +85,15 @@ class Gate:
     async def __aexit__(self, *_: object) -> None:
         self._task.cancel()
 
+    def principal(self, made: Any) -> Principal:
+        """Who sends with that key."""
+        credentials = Credentials(made["key"]["keyId"], made["secret"])
+        return self.directory.authenticate(credentials, Signal.TRACES)
+
     def says(self, made: Any) -> str:
         """What becomes of a request with that key."""
-        credentials = Credentials(made["key"]["keyId"], made["secret"])
         try:
-            return self.directory.authenticate(credentials, Signal.TRACES).tenant_id
+            return self.principal(made).tenant_id
         except TelemetryFlowError as error:
             return {Unauthenticated: "unauthenticated", Forbidden: "forbidden"}[type(error)]
 
@@ -413,6 +418,19 @@ async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
         assert (traces.items_max, traces.items_used) == (10, 12)
         assert traces.resets_at == int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
         assert traces.grace_ends_at == int(datetime(2026, 2, 8, tzinfo=UTC).timestamp())
+
+        now = datetime(2026, 2, 7, tzinfo=UTC).timestamp()
+        limits = Admission(key_requests_per_minute=0, unix_clock=lambda: now)
+        account = limits.account(gate.principal(made))
+        account.check(Signal.TRACES)
+        assert account.notice(Signal.TRACES).startswith("12 of the 10 spans of this month are used")
+        with pytest.raises(QuotaUsed, match="20 of the 10 log records"):
+            account.check(Signal.LOGS)
+        account.admit(1)
+        account.took(1_000)
+        with pytest.raises(Throttled) as refused:
+            account.admit(1)
+        assert refused.value.reason == "key_items"
 
 
 def _key(gate: Gate, key: Any) -> Key:
