@@ -36,11 +36,7 @@ POLL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 5.0
 # A gateway that takes no messages is given up: it comes back and goes on where it was.
 PIECES_WAITING_MAX: Final = 1_000
-LIMITS_OF_KEYS: Final = ("requests_per_minute", "items_per_second", "bytes_per_second")
-LIMITS_OF_TENANTS: Final = (
-    *LIMITS_OF_KEYS,
-    *("new_series_per_hour", "new_attribute_keys_per_hour"),
-)
+LIMITS: Final = ("requests_per_minute", "items_per_second", "bytes_per_second")
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +184,7 @@ class DirectoryFeed:
             is_active=row["is_active"],
         )
         tenant.workspace = str(row["workspace_id"])
-        if limits := _limits(row, LIMITS_OF_TENANTS):
+        if limits := _limits(row):
             tenant.limits.CopyFrom(limits)
         tenant.quotas.extend(Quota(**one) for one in row["quotas"])
         return tenant
@@ -242,13 +238,13 @@ def _key(row: Any) -> Key:
         works_until=int(row["works_until"]),
         has_ended=row["has_ended"],
         allowed_networks=row["allowed_networks"],
-        limits=_limits(row, LIMITS_OF_KEYS),
+        limits=_limits(row),
     )
 
 
-def _limits(row: Any, names: Sequence[str]) -> Limits | None:
+def _limits(row: Any) -> Limits | None:
     """Those of *row* that are set; None, which takes no memory, when none is."""
-    given = {name: row[name] for name in names if row[name] is not None}
+    given = {name: row[name] for name in LIMITS if row[name] is not None}
     return Limits(**given) if given else None
 
 
@@ -269,9 +265,6 @@ _TENANTS: Final = """
            least(plan.requests_per_minute, own.requests_per_minute) AS requests_per_minute,
            least(plan.items_per_second, own.items_per_second) AS items_per_second,
            least(plan.bytes_per_second, own.bytes_per_second) AS bytes_per_second,
-           least(plan.new_series_per_hour, own.new_series_per_hour) AS new_series_per_hour,
-           least(plan.new_attribute_keys_per_hour, own.new_attribute_keys_per_hour)
-             AS new_attribute_keys_per_hour,
            coalesce(quotas.found, '[]') AS quotas
       FROM tenants
       JOIN workspaces ON workspaces.id = tenants.workspace_id

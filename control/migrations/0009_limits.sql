@@ -8,8 +8,6 @@ CREATE TABLE ingestion_plans (
   requests_per_minute bigint CHECK (requests_per_minute > 0),
   items_per_second bigint CHECK (items_per_second > 0),
   bytes_per_second bigint CHECK (bytes_per_second > 0),
-  new_series_per_hour bigint CHECK (new_series_per_hour > 0),
-  new_attribute_keys_per_hour bigint CHECK (new_attribute_keys_per_hour > 0),
   -- Of the organization in a calendar month (UTC): stored spans, data points, log records.
   traces_per_month bigint CHECK (traces_per_month > 0),
   metrics_per_month bigint CHECK (metrics_per_month > 0),
@@ -42,8 +40,6 @@ CREATE TABLE tenant_limits (
   requests_per_minute bigint CHECK (requests_per_minute > 0),
   items_per_second bigint CHECK (items_per_second > 0),
   bytes_per_second bigint CHECK (bytes_per_second > 0),
-  new_series_per_hour bigint CHECK (new_series_per_hour > 0),
-  new_attribute_keys_per_hour bigint CHECK (new_attribute_keys_per_hour > 0),
   updated_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -43,8 +43,8 @@ class ApiKeyQuery(PageQuery):
     scope: Scope | None = None
 
 
-class KeyLimits(Body):
-    """What one gateway process takes with the key, all of it: null is as its tenant may."""
+class RatesBody(Body):
+    """What one gateway process takes, all of it: null is no limit here."""
 
     requests_per_minute: int | None = Field(None, ge=1, le=RATE_MAX)
     items_per_second: int | None = Field(None, ge=1, le=RATE_MAX)
@@ -74,7 +74,7 @@ class NewApiKey(Body):
     allowed_networks: list[Network] = Field(
         [], max_length=NETWORKS_MAX, description="from where it may be used; empty: from anywhere"
     )
-    limits: KeyLimits | None = None
+    limits: RatesBody | None = None
     expires_in_days: int = Field(LIFE_DAYS_DEFAULT, ge=1, le=LIFE_DAYS_MAX)
 
 
@@ -84,7 +84,7 @@ class ApiKeyChange(Body):
     name: Name | None = None
     description: Description | None = None
     allowed_networks: list[Network] | None = Field(None, max_length=NETWORKS_MAX)
-    limits: KeyLimits | None = Field(None, description="replaces those that it has")
+    limits: RatesBody | None = Field(None, description="replaces those that it has")
 
 
 class Rotation(Body):

@@ -2,16 +2,10 @@
 
 from pydantic import Field
 
-from control.api_keys.api.keys import KeyLimits
+from control.api_keys.api.keys import RatesBody
 from control.api_keys.commands import limits as commands
 from control.api_keys.commands.keys import tenant_of
-from control.api_keys.domain.limits import (
-    GRACE_DAYS_MAX,
-    NEW_PER_HOUR_MAX,
-    RATE_MAX,
-    Limits,
-    Quotas,
-)
+from control.api_keys.domain.limits import GRACE_DAYS_MAX, RATE_MAX, Quotas
 from control.api_keys.queries import limits as queries
 from control.api_keys.queries.limits import (
     IngestionPlanList,
@@ -24,17 +18,6 @@ from shared.http.models import Body, Description, Name
 from shared.http.routes import Routes
 
 routes = Routes("Ingestion limits", "How much gateways take, by plan, tenant and key.")
-
-
-class NewLimits(KeyLimits):
-    """All limits: what is left out or null is no limit, or for a tenant its plan's."""
-
-    new_series_per_hour: int | None = Field(None, ge=1, le=NEW_PER_HOUR_MAX)
-    new_attribute_keys_per_hour: int | None = Field(None, ge=1, le=NEW_PER_HOUR_MAX)
-
-    def rates(self) -> Limits:
-        """As commands take them."""
-        return Limits(**dict(self))
 
 
 class NewQuotas(Body):
@@ -50,7 +33,7 @@ class NewPlan(Body):
     """What a plan allows, all of it."""
 
     description: Description
-    limits: NewLimits
+    limits: RatesBody
     quotas: NewQuotas
 
 
@@ -68,9 +51,9 @@ async def get_ingestion_limits(call: Call) -> TenantLimitsView:
 
 
 @routes.put(
-    "/ingestion-limits", permission="api-keys:write", body=NewLimits, answer=TenantLimitsView
+    "/ingestion-limits", permission="api-keys:write", body=RatesBody, answer=TenantLimitsView
 )
-async def set_ingestion_limits(call: Call, body: NewLimits) -> TenantLimitsView:
+async def set_ingestion_limits(call: Call, body: RatesBody) -> TenantLimitsView:
     """Set limits of the tenant that you work in, below those of its plan."""
     await call.execute(
         commands.SetTenantLimits(limits=body.rates(), expected_version=call.expected_version)

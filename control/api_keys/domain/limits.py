@@ -18,8 +18,6 @@ from shared.errors import Conflict, Invalid
 
 # Far above what a gateway takes; what is meant is no limit.
 RATE_MAX: Final = 1_000_000_000_000
-# A gateway keeps that many hashes of a tenant's series (ingest.codec.guard).
-NEW_PER_HOUR_MAX: Final = 1_000_000
 DESCRIPTION_CHARACTERS_MAX: Final = 1_000
 GRACE_DAYS_MAX: Final = 31
 # Of organizations that were given none; it limits nothing, whoever runs the platform.
@@ -39,17 +37,8 @@ class Rates:
         """Invalid names the field that is out of bounds."""
         for one in fields(self):
             value = getattr(self, one.name)
-            most = NEW_PER_HOUR_MAX if one.name.startswith("new_") else RATE_MAX
-            if value is not None and not 1 <= value <= most:
-                raise Invalid(f"give 1 to {most}, or null for no limit", field=camel(one.name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits(Rates):
-    """The same for all that comes for a tenant, with guards against runaway cardinality."""
-
-    new_series_per_hour: int | None = None
-    new_attribute_keys_per_hour: int | None = None
+            if value is not None and not 1 <= value <= RATE_MAX:
+                raise Invalid(f"give 1 to {RATE_MAX}, or null for no limit", field=camel(one.name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +66,7 @@ class IngestionPlan(Aggregate):
 
     name: str
     description: str
-    limits: Limits
+    limits: Rates
     quotas: Quotas
 
     @classmethod
@@ -85,7 +74,7 @@ class IngestionPlan(Aggregate):
         """The id of the plan of that name."""
         return uuid5(_PLANS, name)
 
-    def change(self, *, description: str, limits: Limits, quotas: Quotas) -> None:
+    def change(self, *, description: str, limits: Rates, quotas: Quotas) -> None:
         """Take all of it; Conflict for the plan that is there so that nothing is limited."""
         if self.name == UNLIMITED:
             raise Conflict(f"the plan {UNLIMITED} limits nothing: give organizations another one")
@@ -123,9 +112,9 @@ class TenantLimits(Aggregate):
     """What a tenant's administrators want below its plan; its id is the tenant's."""
 
     organization_id: UUID
-    limits: Limits
+    limits: Rates
 
-    def change(self, limits: Limits, *, plan: Limits) -> None:
+    def change(self, limits: Rates, *, plan: Rates) -> None:
         """Take all of it; Invalid where it is above *plan*."""
         for one in fields(limits):
             own, most = getattr(limits, one.name), getattr(plan, one.name)

@@ -22,12 +22,6 @@ class LimitsView(View):
     bytes_per_second: int | None = Field(
         description="of request bodies, decompressed", examples=[50_000_000]
     )
-    new_series_per_hour: int | None = Field(
-        description="metric series that were not seen the hour before", examples=[100_000]
-    )
-    new_attribute_keys_per_hour: int | None = Field(
-        description="attribute keys that were not seen the hour before", examples=[1_000]
-    )
 
 
 class QuotasView(View):

@@ -11,9 +11,9 @@ from uuid import UUID
 from control.api_keys.domain.limits import (
     UNLIMITED,
     IngestionPlan,
-    Limits,
     OrganizationPlan,
     Quotas,
+    Rates,
     TenantLimits,
 )
 from shared.domain import Aggregate
@@ -21,7 +21,7 @@ from shared.errors import NotFound, Stale
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
 
-_LIMITS: Final = tuple(one.name for one in fields(Limits))
+_LIMITS: Final = tuple(one.name for one in fields(Rates))
 _QUOTAS: Final = tuple(one.name for one in fields(Quotas))
 
 
@@ -44,7 +44,7 @@ class IngestionLimits:
             version=row["version"],
             name=name,
             description=row["description"],
-            limits=Limits(**_some(row, _LIMITS)),
+            limits=Rates(**_some(row, _LIMITS)),
             quotas=Quotas(**_some(row, _QUOTAS)),
         )
 
@@ -101,7 +101,7 @@ class IngestionLimits:
             id=tenant_id,
             version=row["version"] if row else 0,
             organization_id=organization_id,
-            limits=Limits(**_some(row, _LIMITS)) if row else Limits(),
+            limits=Rates(**_some(row, _LIMITS)) if row else Rates(),
         )
 
     async def save_limits_of(self, tenant: TenantLimits) -> None:

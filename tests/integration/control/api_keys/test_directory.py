@@ -390,8 +390,8 @@ async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
 
         await ada.patch(f"/api-keys/{key['id']}", {"limits": {"itemsPerSecond": 5}})
         await until(lambda: _key(gate, key).limits.items_per_second == 5)
-        await ada.ask("PUT", "/ingestion-limits", {"newSeriesPerHour": 9, "itemsPerSecond": 50})
-        await until(lambda: tenant().limits.new_series_per_hour == 9)
+        await ada.ask("PUT", "/ingestion-limits", {"bytesPerSecond": 9_000, "itemsPerSecond": 50})
+        await until(lambda: tenant().limits.bytes_per_second == 9_000)
         plan = {"description": "", "limits": {"itemsPerSecond": 40}, "quotas": {}}
         await admin.ask("PUT", "/ingestion-plans/free", plan)
         path = f"/organizations/{place['organizationId']}/ingestion-plan"
@@ -400,7 +400,7 @@ async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
         plan["limits"] = {"itemsPerSecond": 30}
         await admin.ask("PUT", "/ingestion-plans/free", plan)
         await until(lambda: tenant().limits.items_per_second == 30)
-        assert tenant().limits.new_series_per_hour == 9
+        assert tenant().limits.bytes_per_second == 9_000
 
         async with product.control.database.begin(PLATFORM) as connection:
             await connection.execute(

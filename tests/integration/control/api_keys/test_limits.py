@@ -76,8 +76,6 @@ async def test_a_tenants_limits_are_the_lower_of_its_plans_and_its_own(
         "requestsPerMinute": {"value": 60, "source": "tenant"},
         "itemsPerSecond": {"value": 100, "source": "plan"},
         "bytesPerSecond": {"value": 1_000, "source": "tenant"},
-        "newSeriesPerHour": {"value": None, "source": "none"},
-        "newAttributeKeysPerHour": {"value": None, "source": "none"},
     }
 
 
