@@ -1,9 +1,10 @@
 """What one tenant at 100 times its limit does to another: p99 of the good one, alone and beside it.
 
-    python -m benchmarks.fairness [--rounds 3] [--seconds 5] [--times 100] [--unlimited]
+    python -m benchmarks.fairness [--rounds 3] [--seconds 5] [--allowed 10] [--times 100]
+        [--unlimited]
 
 A gateway with the embedded log in a process of its own; the good tenant sends 50 requests of 20
-spans a second, the other one is allowed 10 a second and sends so many times that. --unlimited
+spans a second, the other one sends 100 times the requests a second that it is allowed. --unlimited
 takes that limit away: what is left then are shares of memory, and a gateway has one core.
 """
 
@@ -39,22 +40,23 @@ from shared.settings import Settings
 from tests.directory_states import add_key, state_of
 
 GOOD_REQUESTS_PER_SECOND: Final = 50
-FLOOD_REQUESTS_PER_SECOND: Final = 10
 SPANS: Final = 20
 CONNECTIONS: Final = 64
 ANSWER_SECONDS_MAX: Final = 10
 
 
-async def serve(folder: str, *, is_limited: bool) -> None:
-    """A gateway with both tenants, until standard input ends; prints port and credentials."""
+async def serve(folder: str, allowed: int) -> None:
+    """A gateway with both tenants, until standard input ends; prints port and credentials.
+
+    The flooding tenant's key allows *allowed* requests a second; 0 is no limit.
+    """
     settings = Settings(telemetryflow_data_dir=folder)
     log = await open_embedded_log(settings)
     peppers = Peppers.from_text("a pepper of a benchmark")
     directory = Directory(peppers=peppers)
     directory.state = state_of("good", "flood")
     plenty = Limits(requests_per_minute=1_000_000_000)
-    limited = Limits(requests_per_minute=60 * FLOOD_REQUESTS_PER_SECOND)
-    of_flood = limited if is_limited else plenty
+    of_flood = Limits(requests_per_minute=60 * allowed) if allowed else plenty
     good, good_secret = add_key(directory.state, peppers, "good", limits=plenty)
     flood, flood_secret = add_key(directory.state, peppers, "flood", limits=of_flood)
     gateway = Gateway(
@@ -153,7 +155,7 @@ async def measure(options: argparse.Namespace, port: int, good: str, bad: str) -
     kinds = {"alone": Sender(port, good), "beside": Sender(port, good)}
     noise = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.fairness", "--flood", str(port), bad),
-        str(FLOOD_REQUESTS_PER_SECOND * options.times),
+        str(options.allowed * options.times),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
@@ -189,13 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--allowed", type=int, default=10)
     parser.add_argument("--times", type=int, default=100)
     parser.add_argument("--unlimited", action="store_true")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--flood", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        uvloop.run(serve(options.serve, is_limited=not options.unlimited))
+        uvloop.run(serve(options.serve, 0 if options.unlimited else options.allowed))
         return
     if options.flood:
         port, credentials, rate = options.flood
@@ -203,6 +206,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="telemetryflow-fairness-") as folder:
         command = [sys.executable, "-m", "benchmarks.fairness", "--serve", str(Path(folder))]
+        command += ["--allowed", str(options.allowed)]
         command += ["--unlimited"] if options.unlimited else []
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
