@@ -52,10 +52,14 @@ class Quotas:
 
     def __post_init__(self) -> None:
         """Invalid names the field that is out of bounds."""
-        for one in ("traces_per_month", "metrics_per_month", "logs_per_month"):
-            value = getattr(self, one)
+        quotas = {
+            "tracesPerMonth": self.traces_per_month,
+            "metricsPerMonth": self.metrics_per_month,
+            "logsPerMonth": self.logs_per_month,
+        }
+        for name, value in quotas.items():
             if value is not None and not 1 <= value <= RATE_MAX:
-                raise Invalid(f"give 1 to {RATE_MAX}, or null for no quota", field=camel(one))
+                raise Invalid(f"give 1 to {RATE_MAX}, or null for no quota", field=name)
         if not 0 <= self.grace_days <= GRACE_DAYS_MAX:
             raise Invalid(f"a grace is 0 to {GRACE_DAYS_MAX} days", field="graceDays")
 
