@@ -19,7 +19,7 @@ from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
 from ingest.signals import Signal
-from shared.directory.directory_pb2 import FollowRequest, Key, Quota
+from shared.directory.directory_pb2 import FollowRequest, Limits
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, TelemetryFlowError, Unauthenticated
 from shared.postgres.database import address_of
@@ -368,40 +368,55 @@ async def ada(product: Running) -> Client:
     return await product.registered("ada@example.com")
 
 
-async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
-    product: Running, tmp_path: Path
-) -> None:
+async def test_limits_set_over_the_api_reach_gateways(product: Running, tmp_path: Path) -> None:
     admin = await product.as_admin()
     ada = await product.registered("ada@example.com")
     made = (await ada.post("/api-keys", NEW)).json
-    key, tenant_id = made["key"], made["key"]["tenantId"]
     place = (await ada.get("/tenants")).json["data"][0]
     async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == place["id"])
+        known = gate.principal(made)
+        assert known.key is not None
+        assert known.tenant is not None
+        assert not known.key.HasField("limits")
+        assert not known.tenant.HasField("limits")
+        assert known.tenant.workspace == place["workspaceId"]
 
-        def tenant() -> Any:
-            return gate.directory.state.tenants[tenant_id]
-
-        await until(lambda: gate.says(made) == tenant_id)
-        known = gate.directory.state.key(key["keyId"])
-        assert known is not None
-        assert not known.HasField("limits")
-        assert not tenant().HasField("limits")
-        assert tenant().workspace == place["workspaceId"]
-
-        await ada.patch(f"/api-keys/{key['id']}", {"limits": {"itemsPerSecond": 5}})
-        await until(lambda: _key(gate, key).limits.items_per_second == 5)
+        own = {"limits": {"itemsPerSecond": 5}}
+        await ada.patch(f"/api-keys/{made['key']['id']}", own)
+        await until(lambda: _limits(gate, made, "key").items_per_second == 5)
         await ada.ask("PUT", "/ingestion-limits", {"bytesPerSecond": 9_000, "itemsPerSecond": 50})
-        await until(lambda: tenant().limits.bytes_per_second == 9_000)
+        await until(lambda: _limits(gate, made, "tenant").bytes_per_second == 9_000)
         plan = {"description": "", "limits": {"itemsPerSecond": 40}, "quotas": {}}
         await admin.ask("PUT", "/ingestion-plans/free", plan)
         path = f"/organizations/{place['organizationId']}/ingestion-plan"
         await admin.ask("PUT", path, {"plan": "free"})
-        await until(lambda: tenant().limits.items_per_second == 40)
+        await until(lambda: _limits(gate, made, "tenant").items_per_second == 40)
         plan["limits"] = {"itemsPerSecond": 30}
         await admin.ask("PUT", "/ingestion-plans/free", plan)
-        await until(lambda: tenant().limits.items_per_second == 30)
-        assert tenant().limits.bytes_per_second == 9_000
+        await until(lambda: _limits(gate, made, "tenant").items_per_second == 30)
+        assert _limits(gate, made, "tenant").bytes_per_second == 9_000
 
+        limits = Admission(key_requests_per_minute=0, unix_clock=gate.directory.now)
+        account = limits.account(gate.principal(made))
+        account.admit(1)
+        account.took(1_000)
+        with pytest.raises(Throttled) as refused:
+            account.admit(1)
+        assert refused.value.reason == "key_items"
+
+
+def _limits(gate: Gate, made: Any, whose: str) -> Limits:
+    limits: Limits = getattr(gate.principal(made), whose).limits
+    return limits
+
+
+async def test_what_is_used_of_a_quota_reaches_gateways(product: Running, tmp_path: Path) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    place = (await ada.get("/tenants")).json["data"][0]
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == place["id"])
         async with product.control.database.begin(PLATFORM) as connection:
             await connection.execute(
                 """
@@ -411,29 +426,21 @@ async def test_limits_set_over_the_api_reach_gateways_and_so_do_quotas(
                 """,
                 UUID(place["organizationId"]),
             )
-        await until(lambda: len(tenant().quotas) == 2)
-        logs, traces = tenant().quotas
-        assert (logs.signal, logs.state, logs.grace_ends_at) == ("logs", Quota.STATE_REFUSED, 0)
-        assert (traces.signal, traces.state) == ("traces", Quota.STATE_GRACE)
-        assert (traces.items_max, traces.items_used) == (10, 12)
-        assert traces.resets_at == int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
-        assert traces.grace_ends_at == int(datetime(2026, 2, 8, tzinfo=UTC).timestamp())
+        await until(lambda: len(gate.directory.state.tenants[place["id"]].quotas) == 2)
 
-        now = datetime(2026, 2, 7, tzinfo=UTC).timestamp()
+        now = datetime(2026, 2, 7, 23, 59, tzinfo=UTC).timestamp()
         limits = Admission(key_requests_per_minute=0, unix_clock=lambda: now)
         account = limits.account(gate.principal(made))
         account.check(Signal.TRACES)
-        assert account.notice(Signal.TRACES).startswith("12 of the 10 spans of this month are used")
-        with pytest.raises(QuotaUsed, match="20 of the 10 log records"):
+        assert account.notice(Signal.TRACES) == (
+            "12 of the 10 spans of this month are used; it is still taken until 2026-02-08 00:00 "
+            "UTC, then refused until 2026-03-01 00:00 UTC: send less or raise the plan"
+        )
+        with pytest.raises(QuotaUsed, match=r"20 of the 10 log records.* until 2026-03-01 00:00"):
             account.check(Signal.LOGS)
-        account.admit(1)
-        account.took(1_000)
-        with pytest.raises(Throttled) as refused:
-            account.admit(1)
-        assert refused.value.reason == "key_items"
-
-
-def _key(gate: Gate, key: Any) -> Key:
-    found = gate.directory.state.key(key["keyId"])
-    assert found is not None
-    return found
+        now = datetime(2026, 2, 8, tzinfo=UTC).timestamp()
+        with pytest.raises(QuotaUsed):
+            account.check(Signal.TRACES)
+        now = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
+        account.check(Signal.TRACES)
+        account.check(Signal.LOGS)
