@@ -42,7 +42,12 @@ class Rig:
         self.jump.write_bytes(bytes(8))
         self.product = Product(
             folder / "data",
-            {**shared, "DIRECTORY_ADDRESS": f"127.0.0.1:{self.plane.directory_port}"},
+            {
+                **shared,
+                "DIRECTORY_ADDRESS": f"127.0.0.1:{self.plane.directory_port}",
+                # Keys send as much as comes.
+                "THROTTLE_INGESTION_LIMIT": "0",
+            },
         )
         self.secrets: list[str] = []
 
