@@ -13,7 +13,7 @@ from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, Unsuppo
 from shared.http.call import Answer, Call, Services
 from shared.http.client_address import ClientAddress
 from shared.http.idempotency import IdempotentPosts
-from shared.http.models import FieldProblem, Query, Versioned
+from shared.http.models import Editable, FieldProblem, Query
 from shared.http.problems import InvalidFields
 from shared.http.request_id import request_id_of
 from shared.http.routes import Route
@@ -155,7 +155,7 @@ def _answer(route: Route, request: web.Request, result: Any) -> web.StreamRespon
     answer = result if isinstance(result, Answer) else Answer(result)
     headers = {"Cache-Control": "no-store", **answer.headers}
     status = answer.status or route.status
-    if isinstance(answer.body, Versioned) and route.is_versioned:
+    if isinstance(answer.body, Editable) and route.is_versioned:
         headers["ETag"] = f'"{answer.body.version}"'
         if request.method == "GET" and request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)

@@ -72,11 +72,16 @@ class View(BaseModel):
         return cls.model_validate(dict(row))
 
 
-class Versioned(View):
+class Editable(View):
     """What can be edited: its version is also its ETag."""
 
-    id: UUID
     version: int = Field(description="counts changes; as `If-Match` it guards an edit")
+
+
+class Versioned(Editable):
+    """The same of what has an id of its own."""
+
+    id: UUID
     created_at: datetime
     updated_at: datetime
 

@@ -43,7 +43,9 @@ class PlanChoice(Body):
     plan: Name = Field(examples=["pro"])
 
 
-@routes.get("/ingestion-limits", permission="api-keys:read", answer=TenantLimitsView)
+@routes.get(
+    "/ingestion-limits", permission="api-keys:read", answer=TenantLimitsView, is_versioned=True
+)
 async def get_ingestion_limits(call: Call) -> TenantLimitsView:
     """Get the limits of the tenant that you work in, and whether its plan or it set them."""
     async with call.read() as connection:
@@ -51,7 +53,11 @@ async def get_ingestion_limits(call: Call) -> TenantLimitsView:
 
 
 @routes.put(
-    "/ingestion-limits", permission="api-keys:write", body=RatesBody, answer=TenantLimitsView
+    "/ingestion-limits",
+    permission="api-keys:write",
+    body=RatesBody,
+    answer=TenantLimitsView,
+    is_versioned=True,
 )
 async def set_ingestion_limits(call: Call, body: RatesBody) -> TenantLimitsView:
     """Set limits of the tenant that you work in, below those of its plan."""
@@ -69,7 +75,11 @@ async def list_ingestion_plans(call: Call) -> IngestionPlanList:
 
 
 @routes.put(
-    "/ingestion-plans/{name}", permission="platform:write", body=NewPlan, answer=IngestionPlanView
+    "/ingestion-plans/{name}",
+    permission="platform:write",
+    body=NewPlan,
+    answer=IngestionPlanView,
+    is_versioned=True,
 )
 async def change_ingestion_plan(call: Call, body: NewPlan) -> IngestionPlanView:
     """Set what a plan allows; in force for all organizations that have it within a second."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from control.api_keys.domain.limits import UNLIMITED, effective
 from shared.errors import NotFound
-from shared.http.models import View
+from shared.http.models import Editable, View
 from shared.postgres.connection import Connection
 
 
@@ -33,11 +33,10 @@ class QuotasView(View):
     grace_days: int = Field(description="data is still taken for so long after one is used up")
 
 
-class IngestionPlanView(View):
+class IngestionPlanView(Editable):
     """A plan."""
 
     name: str = Field(examples=["free"])
-    version: int = Field(description="as `If-Match` it guards an edit")
     description: str
     limits: LimitsView
     quotas: QuotasView
@@ -64,11 +63,10 @@ class LimitInForce(View):
     source: Literal["none", "plan", "tenant"]
 
 
-class TenantLimitsView(View):
+class TenantLimitsView(Editable):
     """A tenant's limits at each gateway process: the lower of its plan's and its own."""
 
     tenant_id: UUID
-    version: int = Field(description="of the tenant's own; as `If-Match` it guards an edit")
     plan: str = Field(examples=["free"])
     own: LimitsView = Field(description="what its administrators want; null: the plan's")
     in_force: dict[str, LimitInForce] = Field(

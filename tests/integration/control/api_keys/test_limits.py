@@ -97,6 +97,7 @@ async def test_edits_of_limits_and_plans_heed_if_match(admin: Client, ada: Clien
     await give_plan(admin, ada, "pro")
     await ada.ask("PUT", "/ingestion-limits", {"itemsPerSecond": 10})
     version = {"If-Match": '"1"'}
+    assert (await ada.get("/ingestion-limits")).headers["ETag"] == version["If-Match"]
     second = await ada.ask("PUT", "/ingestion-limits", {"itemsPerSecond": 11}, headers=version)
     late = await ada.ask("PUT", "/ingestion-limits", {"itemsPerSecond": 12}, headers=version)
     plan_late = await admin.ask("PUT", "/ingestion-plans/pro", PLAN, headers=version)
