@@ -12,13 +12,13 @@ from uuid import UUID
 from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
 from control.api_keys.api import keys as api_keys_api
-from control.api_keys.api import usage as usage_api
 from control.api_keys.api import limits as limits_api
+from control.api_keys.api import usage as usage_api
 from control.api_keys.commands import keys as api_keys
 from control.api_keys.commands import limits as ingestion_limits
 from control.api_keys.repository.keys import ApiKeys
-from control.api_keys.usage import UsageCopy
 from control.api_keys.repository.limits import IngestionLimits
+from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs

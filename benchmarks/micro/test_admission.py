@@ -37,8 +37,8 @@ def test_a_request_is_admitted(benchmark: "BenchmarkFixture", case: str) -> None
     who = Principal(
         "acme",
         30,
-        Key(id="tfk_" + "0" * 32, limits=Limits(**key) if key else None),
-        Tenant(name="acme", limits=Limits(**tenant) if tenant else None, quotas=quotas),
+        key=Key(id="tfk_" + "0" * 32, limits=Limits(**key) if key else None),
+        tenant=Tenant(name="acme", limits=Limits(**tenant) if tenant else None, quotas=quotas),
     )
 
     def admit() -> None:

@@ -51,8 +51,8 @@ def principal(
     return Principal(
         name,
         30,
-        Key(id=f"key of {name}", limits=Limits(**(key or {}))),
-        Tenant(name=name, limits=Limits(**(tenant or {}))),
+        key=Key(id=f"key of {name}", limits=Limits(**(key or {}))),
+        tenant=Tenant(name=name, limits=Limits(**(tenant or {}))),
     )
 
 
@@ -112,7 +112,7 @@ def test_L05_a_key_without_limits_of_its_own_sends_the_default_number_of_request
 
 def test_without_a_key_and_without_limits_everything_is_taken() -> None:
     limits = admission(Clock(), key_requests_per_minute=1)
-    keyless = Principal("default", 30, None, Tenant(name="default"))
+    keyless = Principal("default", 30, tenant=Tenant(name="default"))
 
     assert all(admitted(limits, keyless, 1 << 30) for _ in range(1_000))
 
@@ -167,7 +167,7 @@ def test_L05_a_request_larger_than_the_bucket_passes_once_it_is_full() -> None:
 def test_L05_a_tenants_limit_holds_for_all_its_keys_together_and_for_no_other() -> None:
     limits = admission(Clock())
     acme = principal(tenant={"requests_per_minute": 60})
-    second = Principal("acme", 30, Key(id="another"), acme.tenant)
+    second = Principal("acme", 30, key=Key(id="another"), tenant=acme.tenant)
 
     assert sum(admitted(limits, who) for who in [acme, second] * 20) == 10
     assert admitted(limits, principal(tenant={"requests_per_minute": 60}, name="other"))
@@ -222,7 +222,7 @@ def quota(state: Any, **values: Any) -> Principal:
     known = Quota(
         signal="traces", items_max=100, items_used=120, resets_at=RESETS_AT, state=state, **values
     )
-    return Principal("acme", 30, None, Tenant(name="acme", quotas=[known]))
+    return Principal("acme", 30, tenant=Tenant(name="acme", quotas=[known]))
 
 
 def outcome(who: Principal, *, at: float, signal: Signal = Signal.TRACES) -> str:
