@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from benchmarks.payloads import NOW_NS
-from ingest.admission import MemoryBudget
+from ingest.admission import Admission, MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
 from ingest.compression import compression
@@ -64,6 +64,7 @@ class Served:
         limits = BlockLimits(bytes_max=8_000_000, rows_max=65_536, wait_ms=1)
         self.gateway = Gateway(
             directory=directory,
+            admission=Admission(key_requests_per_minute=0, unix_clock=directory.now),
             batcher=Batcher(self.log, lanes=1, limits=limits, compress=compression("zstd")),
             budget=MemoryBudget(bytes_max=1 << 30),
             counts=self.counts,

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from control.api_keys.api.keys import RatesBody
 from control.api_keys.commands import limits as commands
-from control.api_keys.commands.keys import tenant_of
+from control.api_keys.commands.keys import place_of
 from control.api_keys.domain.limits import GRACE_DAYS_MAX, RATE_MAX, Quotas
 from control.api_keys.queries import limits as queries
 from control.api_keys.queries.limits import (
@@ -49,7 +49,7 @@ class PlanChoice(Body):
 async def get_ingestion_limits(call: Call) -> TenantLimitsView:
     """Get the limits of the tenant that you work in, and whether its plan or it set them."""
     async with call.read() as connection:
-        return await queries.get_limits_of(connection, tenant_of(call.caller))
+        return await queries.get_limits_of(connection, place_of(call.caller).tenant_id)
 
 
 @routes.put(

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from control.api_keys.commands.keys import tenant_of
+from control.api_keys.commands.keys import place_of
 from control.api_keys.domain.limits import Quotas, Rates
 from control.api_keys.repository.limits import IngestionLimits
 from shared.caller import Caller
@@ -26,7 +26,7 @@ class SetTenantLimits(Command[None]):
 async def set_tenant_limits(command: SetTenantLimits, by: Caller, work: Work) -> None:
     """Invalid, where one is above the plan's."""
     async with work.begin(by.scope) as rules:
-        tenant = await rules.limits_of(tenant_of(by))
+        tenant = await rules.limits_of(place_of(by).tenant_id)
         tenant.require_version(command.expected_version)
         organization = await rules.plan_of(tenant.organization_id)
         plan = await rules.plan(organization.plan)

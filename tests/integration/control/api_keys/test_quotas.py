@@ -69,7 +69,9 @@ async def test_G20_quotas_are_noted_told_and_mailed_at_each_step(
             await copy.keep_quotas(now=month_start(now) + timedelta(days=days))
         states += [(row["state"], row["items_used"]) for row in await noted(product)]
     await product.work()
-    mails = [mail["Subject"] for mail in product.mails(ADA)][-3:]
+    # Each is a job of its own: whichever is done first.
+    subjects = sorted(mail["Subject"] for mail in product.mails(ADA))
+    mails = [subject for subject in subjects if "quota" in subject]
 
     assert states == [
         ("nearly_used", 80_000),

@@ -171,7 +171,7 @@ class KeysMachine(RuleBasedStateMachine):
     @rule(place=st.integers(0), name=st.sampled_from(("Agents", "Collectors", "x" * 100)))
     def change(self, place: int, name: str) -> None:
         one, model = self.keys[place % len(self.keys)]
-        one.change(name=name, description=None, allowed_networks=None)
+        one.change(name=name, description=None, allowed_networks=None, limits=None)
         events = one.release_events()
         assert [type(event) for event in events] == [ApiKeyUpdated] * (name != model.name)
         model.name = name
