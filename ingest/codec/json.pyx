@@ -15,8 +15,8 @@ from ingest.codec.json_buffer cimport (
     open_output, put_varint, reserve,
 )
 from ingest.codec.json_text cimport (
-    BAD_ESCAPE, CONTROL_CHARACTER, DEPTH_MAX, ENDS_EARLY, EXPECTED_ARRAY, EXPECTED_BOOL,
-    EXPECTED_INTEGER, EXPECTED_NUMBER, EXPECTED_OBJECT, EXPECTED_STRING, NOT_OBJECT, NOT_UTF8,
+    BAD_ESCAPE, CONTROL_CHARACTER, DEPTH_MAX, ENDS_EARLY, EXPECTED_ARRAY, EXPECTED_BASE64,
+    EXPECTED_BOOL, EXPECTED_INTEGER, EXPECTED_NUMBER, EXPECTED_OBJECT, EXPECTED_STRING, NOT_OBJECT, NOT_UTF8,
     NO_ERROR, NULL_ELEMENT, SYNTAX, TOO_DEEP, TRAILING_TEXT, Text, View, fail, is_utf8, read_string,
     skip_space, skip_value, skip_word,
 )
@@ -58,6 +58,7 @@ SAYS = {
     EXPECTED_ARRAY: "expected an array",
     EXPECTED_STRING: "expected a string",
     EXPECTED_BOOL: "expected true or false",
+    EXPECTED_BASE64: "expected base64",
     EXPECTED_INTEGER: "expected an integer that fits the field",
     EXPECTED_NUMBER: "expected a number that fits a double",
     NULL_ELEMENT: "null as an element of this array",
@@ -344,9 +345,8 @@ def to_protobuf(str signal not None, bytes body not None) -> bytes:
     """Rewrites an OTLP/JSON export request as the protobuf request that says the same.
 
     *signal* is traces, logs or metrics. Unknown members are skipped. An id that is not hex is
-    written as an id of one byte, for the encoder to refuse that item; a `bytesValue` that is not
-    base64 is kept as a string. Of members with the same name the last one counts, and so it does
-    of the members of a oneof. Raises `Malformed`, with the path of the field where it is known,
+    written as an id of one byte, for the encoder to refuse that item. Of members with the same
+    name the last one counts, and so it does of the members of a oneof. Raises `Malformed`, with the path of the field where it is known,
     for anything that is not JSON in UTF-8 or not of the type that the field has, and KeyError for
     another signal. The answer has at most four times as many bytes as *body*, plus a few.
     """

@@ -8,13 +8,12 @@ from ingest.codec.json_binary cimport base64_size, decode_base64, decode_hex, tr
 from ingest.codec.json_buffer cimport Output, VARINT_BYTES_MAX, put_fixed, put_varint, reserve
 from ingest.codec.json_number cimport EXACT, Number, scan_number, to_double, to_integer
 from ingest.codec.json_text cimport (
-    DEPTH_MAX, EXPECTED_BOOL, EXPECTED_INTEGER, EXPECTED_NUMBER, Error, PARKING_GAP, Text, View,
-    fail, read_string, skip_word,
+    DEPTH_MAX, EXPECTED_BASE64, EXPECTED_BOOL, EXPECTED_INTEGER, EXPECTED_NUMBER, Error, PARKING_GAP,
+    Text, View, fail, read_string, skip_word,
 )
 
 cdef enum:
     FIELDS_MAX = 16
-    STRING_VALUE = 1  # the number of AnyValue.string_value
 
 # Protobuf wire types.
 cdef enum:
@@ -226,7 +225,7 @@ cdef inline bint map_id(Parser* parser, uint32_t number) noexcept nogil:
 
 
 cdef inline bint map_base64(Parser* parser, uint32_t number) noexcept nogil:
-    """Writes the bytes; text that is not base64 is kept as it came, as a string value."""
+    """Writes the bytes that the text stands for, in either alphabet, padded or not."""
     cdef Text* text = &parser.text
     cdef Output* out = &parser.out
     cdef const unsigned char* start = text.at
@@ -235,7 +234,7 @@ cdef inline bint map_base64(Parser* parser, uint32_t number) noexcept nogil:
         return False
     if not trim_base64(&view):
         text.at = start
-        return map_string(parser, STRING_VALUE)
+        return fail(text, EXPECTED_BASE64)
     if not reserve(out, PARKING_GAP + view.length):
         return False
     put_tag(out, number, LENGTH_DELIMITED)

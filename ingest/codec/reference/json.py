@@ -51,9 +51,9 @@ class _Number(str):
 def to_protobuf(signal: str, body: bytes) -> bytes:
     """The protobuf request that says what the OTLP/JSON request says.
 
-    An id that is not hex becomes one that no item can have; a `bytesValue` that is not base64 is
-    kept as a string. Raises Malformed, with the path of the field if there is one, for anything
-    that is not JSON in UTF-8, or not of the type that its field has.
+    An id that is not hex becomes one that no item can have. Raises Malformed, with the path of the
+    field if there is one, for anything that is not JSON in UTF-8, or not of the type that its field
+    has.
     """
     request = REQUEST_OF_SIGNAL[signal]()
     _fill(request, _Place(""), _parsed(body))
@@ -121,8 +121,6 @@ def _set(message: Any, field: Any, place: _Place, value: Any) -> None:
         child = getattr(message, field.name)
         child.SetInParent()
         _fill(child, place, value)
-    elif field.name == "bytes_value":
-        _set_bytes(message, place, value)
     else:
         setattr(message, field.name, _scalar(field, place, value))
 
@@ -162,14 +160,16 @@ def _id(field: Any, place: _Place, value: Any) -> bytes:
     return bytes.fromhex(text) if re.fullmatch("(?:[0-9a-fA-F]{2})*", text) else NO_ID
 
 
-def _set_bytes(message: Any, place: _Place, value: Any) -> None:
-    text = _string(None, place, value)
+def _bytes(field: Any, place: _Place, value: Any) -> bytes:
+    """An id as hex; all other bytes as base64 of either alphabet, padded or not."""
+    if field.name != "bytes_value":
+        return _id(field, place, value)
+    text = _string(field, place, value)
     whole = text.rstrip("=") if len(text) % 4 == 0 and not text.endswith("===") else text
     if len(whole) % 4 == 1 or not re.fullmatch("[A-Za-z0-9+/_-]*", whole):
-        message.string_value = text
-        return
+        raise place.expected("base64")
     padded = whole + "=" * (-len(whole) % 4)
-    message.bytes_value = base64.b64decode(padded.translate({0x2D: "+", 0x5F: "/"}))
+    return base64.b64decode(padded.translate({0x2D: "+", 0x5F: "/"}))
 
 
 def _double(_field: Any, place: _Place, value: Any) -> float:
@@ -225,6 +225,6 @@ def _bounded(exponent: str) -> int:
 _SCALARS: Final[dict[int, Callable[[Any, _Place, Any], Any]]] = {
     FieldDescriptor.TYPE_STRING: _string,
     FieldDescriptor.TYPE_BOOL: _bool,
-    FieldDescriptor.TYPE_BYTES: _id,
+    FieldDescriptor.TYPE_BYTES: _bytes,
     FieldDescriptor.TYPE_DOUBLE: _double,
 }

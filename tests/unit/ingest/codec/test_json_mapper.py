@@ -258,8 +258,10 @@ def test_C087_bytes_are_base64_of_either_alphabet_with_or_without_padding(text: 
 @pytest.mark.parametrize(
     "text", ["A", "AA=", "AAA==", "====", "A*==", "AA==AA==", "AA A", "\u20ac"]
 )
-def test_C087_what_is_not_base64_is_kept_as_a_string(text: str) -> None:
-    assert value('{"bytesValue":"%s"}' % text) == AnyValue(string_value=text)
+def test_C087_what_is_not_base64_is_refused(text: str) -> None:
+    error = refused(LOG % '{"body":{"bytesValue":"%s"}}' % text, "logs")
+    assert error.field == "resourceLogs[0].scopeLogs[0].logRecords[0].body.bytesValue"
+    assert "base64" in str(error)
 
 
 def test_C087_a_bool_is_true_or_false_and_nothing_else() -> None:
