@@ -7,7 +7,7 @@ ngh2 is young, and its twin in the contract tests.
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
@@ -26,11 +26,12 @@ from ingest.receivers.grpc_calls import (
     HEALTH_CHECK,
     HEALTH_WATCH,
     SIGNAL_OF_METHOD,
+    fields_of,
 )
 from ingest.receivers.grpc_health import known_status_of, service_of, status_of
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import port_conflict
-from ingest.receivers.statuses import DETAILS_TRAILER, refusal_of, status_protobuf
+from ingest.receivers.statuses import DETAILS_TRAILER, Broken, refusal_of, status_protobuf
 from ingest.signals import Signal
 from shared.errors import TelemetryFlowError, Unavailable
 
@@ -128,26 +129,32 @@ class GrpcioReceiver:
 
     def _handlers(self) -> dict[str, Handler]:
         handlers = {
-            method.decode(): grpc.unary_unary_rpc_method_handler(self._export_of(signal))
+            # To grpcio a stream, so that nothing of a message is read before the key is checked.
+            method.decode(): grpc.stream_unary_rpc_method_handler(self._export_of(signal))
             for method, signal in SIGNAL_OF_METHOD.items()
         }
         handlers[HEALTH_CHECK.decode()] = grpc.unary_unary_rpc_method_handler(self._check)
         handlers[HEALTH_WATCH.decode()] = grpc.unary_stream_rpc_method_handler(self._watch)
         return handlers
 
-    def _export_of(self, signal: Signal) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def export(body: bytes, context: Context) -> bytes:
-            return await self._export(signal, body, context)
+    def _export_of(
+        self, signal: Signal
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        async def export(messages: AsyncIterator[bytes], context: Context) -> bytes:
+            return await self._export(signal, messages, context)
 
         return export
 
-    async def _export(self, signal: Signal, body: bytes, context: Context) -> bytes:
-        # grpcio reads and inflates a message before anybody is asked, so it is held only now.
+    async def _export(
+        self, signal: Signal, messages: AsyncIterator[bytes], context: Context
+    ) -> bytes:
         hold = Hold(self._gateway.budget)
-        self._counts.wire_bytes += len(body)
         try:
-            credentials = _credentials_of(context)
+            credentials = _credentials_of(context, self._limits)
             hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
+            body = await _only(messages)
+            # grpcio reads and inflates a message as a whole, so it is held only now.
+            self._counts.wire_bytes += len(body)
             hold.add(len(body))
             async with asyncio.timeout(self._limits.handler_seconds):
                 answer = await self._gateway.export(signal, credentials, Encoding.PROTOBUF, body)
@@ -210,13 +217,23 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(handler_call_details.method)
 
 
-def _credentials_of(context: Context) -> Credentials:
-    fields: dict[bytes, bytes] = {}
-    for name, value in context.invocation_metadata() or ():
-        key = name.encode()
-        raw = value if isinstance(value, bytes) else value.encode()
-        fields[key] = fields[key] + b", " + raw if key in fields else raw
-    return credentials_in(fields, _address_of(context.peer()))
+async def _only(messages: AsyncIterator[bytes]) -> bytes:
+    """The one message of a unary call; Broken when there is none, or another."""
+    body = await anext(messages, None)
+    if body is None:
+        raise Broken("the call ended without a message")
+    if await anext(messages, None) is not None:
+        raise Broken("the call has more than one message")
+    return body
+
+
+def _credentials_of(context: Context, limits: Limits) -> Credentials:
+    # grpcio lets more metadata through than its own limits say.
+    headers = tuple(
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in context.invocation_metadata() or ()
+    )
+    return credentials_in(fields_of(headers, limits), _address_of(context.peer()))
 
 
 def _address_of(peer: str) -> str:

@@ -26,7 +26,7 @@ from shared.errors import (
     Unavailable,
 )
 from tests.contract.fake_gateway import BEARER, KEY_ID, SECRET, FakeGateway
-from tests.contract.raw_grpc import ENGINES, EXPORT, METHODS, Server, grpc_server
+from tests.contract.raw_grpc import ENGINES, EXPORT, METHODS, Server, framed, grpc_server
 from tests.contract.raw_http import until
 from tests.streams import cut
 
@@ -214,6 +214,16 @@ async def test_C058_bad_credentials_are_refused(engine: str) -> None:
             assert code is CODES.UNAUTHENTICATED
             assert SECRET not in message
         assert server.gateway.exports == []
+
+
+@both
+async def test_C058_a_bad_key_is_refused_before_the_message_is_read(engine: str) -> None:
+    async with grpc_server(engine) as server, server.raw() as raw:
+        stream_id = raw.open({"authorization": BAD_AUTHORIZATION[0][1]})
+        # The prefix of a large message, of which nothing else ever comes.
+        raw.session.send_data(stream_id, framed(b"x" * 100, length=60 << 20))
+        assert (await raw.fields(stream_id))["grpc-status"] == "16"
+        assert server.gateway.budget.bytes_held == 0
 
 
 @both
