@@ -83,6 +83,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         self._direct: memoryview | None = None
         self._sink: BytesIO | None = None
         self._discarded_bytes = 0
+        self._has_key = False
         self._linger_until = 0.0
         self._half_closed = False
         self._served = 0
@@ -264,7 +265,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
 
     def _discard(self, nbytes: int) -> None:
         self._discarded_bytes += nbytes
-        if self._discarded_bytes > self._limits.discarded_bytes_max:
+        if self._discarded_bytes > self._limits.discarded_bytes_max and not self._has_key:
             self._transport.pause_reading()
 
     def _read_on(self) -> None:
@@ -339,6 +340,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             refuse_key_in(query)
         credentials = self._credentials()
         exchange.hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
+        self._has_key = True
         export = export_of(signal, credentials, headers, self._limits)
         exchange.hold.add(export.length or 0)
         exchange.export = export
@@ -494,5 +496,9 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         if self._half_closed or transport.is_closing() or not transport.can_write_eof():
             self._transport.close()
             return
-        self._linger_until = self._loop.time() + self._limits.linger_seconds
+        # Many clients read nothing before they have sent all: who has a key gets its answer, not a
+        # broken connection that it would take for a reason to try again.
+        limits = self._limits
+        seconds = limits.body_grace_seconds if self._has_key else limits.linger_seconds
+        self._linger_until = self._loop.time() + seconds
         self._transport.write_eof()

@@ -35,9 +35,10 @@ class Limits:
     headers_bytes_max: int = 32 << 10
     # Requests read ahead on one HTTP/1.1 connection.
     pipelined_requests_max: int = 64
-    # Of the body of a refused request, what is read and thrown away to keep the connection.
+    # Of the body of a refused request, what is read and thrown away to keep the connection. After a
+    # good key all of it is, for `body_grace_seconds`, so that a client gets to read why.
     discarded_bytes_max: int = 16 << 10
-    # How long a closed connection waits for the client to read the last answer.
+    # How long a closed connection waits for the client to read the last answer, without a good key.
     linger_seconds: float = 2.0
 
     streams_max: int = 128

@@ -15,7 +15,7 @@ from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from shared.errors import Conflict
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
-from tests.contract.raw_http import RawConnection, http_server, post, until
+from tests.contract.raw_http import RawConnection, chunked, http_server, post, until
 from tests.contract.test_otlp_http import refused
 
 BODY = b"telemetry " * 20_000
@@ -94,6 +94,30 @@ async def test_C016_to_C020_a_broken_stream_is_invalid(name: str, body: bytes) -
         refused(await connection.exchange(post(body, headers=headers)), 400, 3)
         assert server.gateway.exports == []
         assert (await connection.exchange(post(b"x"))).status == 200
+
+
+@pytest.mark.parametrize("chunks", [False, True])
+async def test_C023_a_client_that_sends_all_before_it_reads_gets_its_answer(chunks: bool) -> None:
+    """Else it sees a broken connection, and sends again what will never fit."""
+    limits = Limits(body_bytes_max=20_000_000)
+    body = b"x" * 25_000_000
+    headers = {"Transfer-Encoding": "chunked"} if chunks else {}
+    request = post(
+        chunked([body[:5_000_000]] * 5) if chunks else body,
+        headers=headers,
+        length=None if chunks else -1,
+    )
+    gateway = FakeGateway(budget_bytes=64 << 20)
+    async with (
+        http_server(gateway, limits=limits) as server,
+        server.connection() as connection,
+    ):
+        connection.send(request)
+        # No system buffers so much: it drains only if the receiver reads.
+        await connection.writer.drain()
+        refused(await connection.response(), 413, 8)
+        assert server.gateway.budget.bytes_held == 0
+        assert await connection.closed()
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
