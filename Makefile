@@ -9,7 +9,7 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate new-module proto test format lint bench fuzz chaos crash-matrix wheel lock clean doctor
+.PHONY: help run migrate new-module proto test format lint bench fuzz chaos crash-matrix contract-table contract-mutants wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ chaos: $(VENV)/.dev $(VENV)/.built ## the long chaos campaign on Kafka, SEEDS x 
 
 crash-matrix: $(VENV)/.dev $(VENV)/.built ## let each process die at each point; writes docs/chaos/crash-matrix.md
 	$(BIN)/python -m tests.chaos.crash_matrix --folder $$(mktemp -d) --report docs/chaos/crash-matrix.md
+
+contract-table: $(VENV)/.dev ## write docs/otlp-contract.md anew
+	$(BIN)/python -m tests.contract.table
+
+contract-mutants: $(VENV)/.dev $(VENV)/.built ## break the OTLP contract in every way we know; the suite must notice
+	$(BIN)/python -m tests.mutants.contract
 
 wheel: $(VENV)/.dev ## a wheel with the compiled codec in dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist

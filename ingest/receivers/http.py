@@ -496,9 +496,5 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         if self._half_closed or transport.is_closing() or not transport.can_write_eof():
             self._transport.close()
             return
-        # Many clients read nothing before they have sent all: who has a key gets its answer, not a
-        # broken connection that it would take for a reason to try again.
-        limits = self._limits
-        seconds = limits.body_grace_seconds if self._has_key else limits.linger_seconds
-        self._linger_until = self._loop.time() + seconds
+        self._linger_until = self._loop.time() + self._limits.linger(has_key=self._has_key)
         self._transport.write_eof()

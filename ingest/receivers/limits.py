@@ -35,8 +35,8 @@ class Limits:
     headers_bytes_max: int = 32 << 10
     # Requests read ahead on one HTTP/1.1 connection.
     pipelined_requests_max: int = 64
-    # Of the body of a refused request, what is read and thrown away to keep the connection. After a
-    # good key all of it is, for `body_grace_seconds`, so that a client gets to read why.
+    # Of the body of a refused request, what is read and thrown away; after a good key all of it is,
+    # as long as `linger` says.
     discarded_bytes_max: int = 16 << 10
     # How long a closed connection waits for the client to read the last answer, without a good key.
     linger_seconds: float = 2.0
@@ -57,6 +57,14 @@ class Limits:
 
     # How often time limits are looked at, and so how far they may be off.
     tick_seconds: float = 0.5
+
+    def linger(self, *, has_key: bool) -> float:
+        """How long a connection that is to be closed waits for the client to read the last answer.
+
+        Many clients read nothing before they have sent all. One with a key gets that time, so that
+        it reads the answer, and does not take a broken connection for a reason to try again.
+        """
+        return self.body_grace_seconds if has_key else self.linger_seconds
 
     def too_slow(self, received_bytes: int, seconds: float) -> bool:
         """Whether a body of which *received_bytes* came within *seconds* is given up."""

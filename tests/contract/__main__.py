@@ -35,7 +35,8 @@ class Foreign:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Leaves out what is ours alone."""
-        asked, others = [], []
+        asked: list[pytest.Item] = []
+        others: list[pytest.Item] = []
         for item in items:
             mark = item.get_closest_marker("otlp")
             word = mark.args[0] if mark else ""

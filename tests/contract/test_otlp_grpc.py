@@ -160,7 +160,7 @@ ERRORS = [
 
 @both
 @pytest.mark.parametrize(("error", "code", "detail"), ERRORS)
-async def test_C042_C051_C054_every_error_has_its_code_and_details(
+async def test_C041_C042_C050_C051_C054_every_error_has_its_code_and_details(
     engine: str,
     error: Exception,
     code: grpc.StatusCode,

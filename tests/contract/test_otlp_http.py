@@ -327,7 +327,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("content_type", [PROTOBUF, JSON])
 @pytest.mark.parametrize(("error", "http_status", "grpc_code"), ERRORS)
-async def test_C043_C045_every_error_has_its_status_and_a_status_body(
+async def test_C041_C043_C045_C050_C053_every_error_has_its_status_and_a_status_body(
     error: Exception, http_status: int, grpc_code: int, content_type: str
 ) -> None:
     gateway = FakeGateway()

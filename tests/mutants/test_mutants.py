@@ -4,20 +4,21 @@ A mutant replaces one piece of text in a copy of the source, and runs the tests 
 """
 
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
-COPIED: Final = ("ingest", "shared", "control", "tests", "benchmarks", "pyproject.toml")
-RUN_SECONDS_MAX: Final = 120
-_TESTS_FAILED: Final = 1
+from tests.mutants.breaking import (
+    TESTS_FAILED,
+    Mutant,
+    copy_of_source,
+    outcome,
+    outcome_of_mutant,
+)
+
 WRITER_TESTS: Final = (
     "tests/unit/ingest/test_writer.py",
     "tests/unit/ingest/test_writer_repeats.py",
@@ -26,17 +27,6 @@ RECOVERY_TESTS: Final = ("tests/unit/ingest/test_recovery.py",)
 GATEWAY_TESTS: Final = ("tests/unit/ingest/test_gateway.py",)
 # Over HTTP: a gRPC channel takes longer to notice that nobody answers.
 WORKSPACE_TESTS: Final = ("tests/contract/test_workspace_keys.py", "-k", "not ngh2 and not grpcio")
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A broken variant: what it breaks, where, and who has to notice."""
-
-    name: str
-    file: str
-    text: str
-    replacement: str
-    tests: tuple[str, ...]
 
 
 MUTANTS: Final = (
@@ -250,54 +240,16 @@ MUTANTS: Final = (
 )
 
 
-def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """The tests, run on the source in *folder*."""
-    # Neither this run's coverage and workers nor the checkout's own packages.
-    env = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST")}
-    env |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            "--timeout=20",
-            # A time-out may strike where there is no line number: only this style bears that.
-            "--tb=native",
-            *tests,
-        ],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS_MAX,
-        check=False,
-    )
-
-
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The source, free to be broken."""
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            ignore = shutil.ignore_patterns("corpus", "node_modules", "__pycache__")
-            shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-        else:
-            shutil.copy(ROOT / name, tmp_path / name)
-    return tmp_path
+    return copy_of_source(tmp_path)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_rule_is_noticed(mutant: Mutant, copy: Path) -> None:
-    path = copy / mutant.file
-    source = path.read_text()
-    assert source.count(mutant.text) == 1, "the source has changed: bring the mutant up to date"
-    path.write_text(source.replace(mutant.text, mutant.replacement))
-    done = outcome(copy, mutant.tests)
-    assert done.returncode == _TESTS_FAILED, done.stdout[-2_000:] + done.stderr[-2_000:]
+    done = outcome_of_mutant(copy, mutant)
+    assert done.returncode == TESTS_FAILED, done.stdout[-2_000:] + done.stderr[-2_000:]
 
 
 def test_the_source_as_it_is_passes(copy: Path) -> None:

@@ -28,7 +28,9 @@ def encoded(sender: Sender, signal: Signal, service: str) -> bytes:
 
 
 @pytest.mark.otlp("MUST")
-def test_C013_plain_and_gzip_are_taken(sender: Sender, signal: Signal, endpoint: Endpoint) -> None:
+def test_C013_C110_plain_and_gzip_are_taken(
+    sender: Sender, signal: Signal, endpoint: Endpoint
+) -> None:
     service = new_service()
     for name, compressed in (("plain", False), ("gzip", True)):
         request = request_of(signal, service, name, "x" * 10_000)
@@ -55,7 +57,7 @@ def test_C014_C018_every_spelling_and_form_of_a_compressed_body_is_taken(
 
 
 @pytest.mark.otlp("MUST")
-def test_C015_an_encoding_that_is_not_known_is_refused_and_never_taken_as_plain(
+def test_C015_C110_an_encoding_that_is_not_known_is_refused_and_never_taken_as_plain(
     http: Sender, signal: Signal, endpoint: Endpoint
 ) -> None:
     for name in ("br", "foo", "gzip, gzip"):

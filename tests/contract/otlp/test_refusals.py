@@ -23,7 +23,7 @@ def http_of(sender: Sender) -> HttpSender:
 
 
 @pytest.mark.otlp("MUST")
-def test_C044_C045_C046_bad_data_is_told_as_such(
+def test_C044_C045_C046_C110_bad_data_is_told_as_such(
     sender: Sender, signal: Signal, endpoint: Endpoint
 ) -> None:
     body = b'{"a":' if sender.name == "http-json" else WIRE_NONSENSE
@@ -93,7 +93,7 @@ def test_C008_C047_without_a_known_encoding_the_answer_is_json(
 
 
 @pytest.mark.otlp("MUST")
-def test_C045_C047_other_content_types_are_refused(
+def test_C045_C047_C110_other_content_types_are_refused(
     senders: dict[str, Sender], signal: Signal, endpoint: Endpoint
 ) -> None:
     sender = http_of(senders["http-json"])

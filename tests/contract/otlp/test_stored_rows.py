@@ -75,9 +75,9 @@ def test_C034_C096_C112_what_was_accepted_is_in_clickhouse_the_same_from_every_w
     arrivals = ClickHouseArrivals(f"http://127.0.0.1:{server.port}", DATABASE)
     for (_, signal), service in sent.items():
         found = arrivals.items(signal, service, 2)
-        assert sorted(item["name"] for item in found) == ["one", "two"]
-        for item in found:
-            assert item["attributes"] == {"check.kept": "yes"}
-            assert item["resource"] == {"service.name": service}
+        assert sorted(row["name"] for row in found) == ["one", "two"]
+        for row in found:
+            assert row["attributes"] == {"check.kept": "yes"}
+            assert row["resource"] == {"service.name": service}
     tenants: list[Any] = server.rows("SELECT DISTINCT TenantId FROM telemetry.tf_traces")
     assert tenants == [{"TenantId": "acme"}]
