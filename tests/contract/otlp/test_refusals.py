@@ -176,7 +176,7 @@ def test_C011_a_key_in_the_url_is_refused_and_not_told(
     sender = http_of(http)
     secret = endpoint.credentials["Authorization"].rpartition(":")[2]
     headers = {"Content-Type": sender.content_type, **endpoint.credentials}
-    for name in ("api_key", "X-API-Key", "access_token"):
+    for name in ("api_key", "apikey", "X-API-Key", "token", "access_token"):
         reply = sender.ask("POST", f"/v1/{signal.value}?a=b&{name}={secret}", b"", headers)
         sender.check_refusal(reply, http_status=401, grpc_code=16)
         assert secret not in reply.error.message
