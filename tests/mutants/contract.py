@@ -3,28 +3,36 @@
 The suite must notice each. All take some minutes; a few run with the other tests.
 """
 
+import os
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.breaking import TESTS_FAILED, Mutant, copy_of_source, outcome_of_mutant
+from tests.mutants.breaking import ROOT, TESTS_FAILED, Mutant, copy_of_source, outcome_of_mutant
 
 _SUITE: Final = "tests/contract/otlp"
+_RECEIVERS: Final = tuple(
+    f"tests/contract/test_otlp_{kind}.py" for kind in ("http", "http_limits", "grpc", "grpc_frames")
+)
+# Without the fixtures of the rest of the product, which take longer to import than these tests.
+_ALONE: Final = "--confcutdir=tests/contract"
 
 
-def _mutant(name: str, file: str, text: str, replacement: str, tests: str = "") -> Mutant:
-    """*tests* is what pytest's -k takes; without it the first id of *name*."""
-    chosen = tests or name.split(" ", 1)[0]
-    paths = [_SUITE]
-    if chosen.startswith("fakes: "):
-        chosen = chosen.removeprefix("fakes: ")
-        paths = [
-            f"tests/contract/test_otlp_{kind}.py"
-            for kind in ("http", "http_limits", "grpc", "grpc_frames")
-        ]
-    return Mutant(name, file, text, replacement, (*paths, "-k", chosen))
+def _mutant(
+    name: str, file: str, text: str, replacement: str, *, receivers: bool = False
+) -> Mutant:
+    """The first word of *name* is the check whose tests must notice: those of the suite, or with
+    *receivers* those of receivers alone."""
+    check = name.split(" ", 1)[0]
+    paths = _RECEIVERS
+    if not receivers:
+        paths = tuple(f"{_SUITE}/{path.name}" for path in sorted((ROOT / _SUITE).glob("test_*.py")))
+    chosen = [path for path in paths if f"_{check}_" in (ROOT / path).read_text()]
+    return Mutant(name, file, text, replacement, (_ALONE, "-k", check, *chosen))
 
 
 _ANSWERS: Final = "ingest/receivers/answers.py"
@@ -46,9 +54,9 @@ CONTRACT_MUTANTS: Final = (
     ),
     _mutant(
         "C031 an empty partial_success in JSON",
-        _ANSWERS,
-        "partial} if partial else {})",
-        "partial})",
+        _RESPONSES,
+        'Encoding.JSON: response(200, b"{}", encoding=Encoding.JSON)',
+        "Encoding.JSON: response(200, b'{\"partialSuccess\":{}}', encoding=Encoding.JSON)",
     ),
     _mutant("C039 a count as a number", _ANSWERS, "str(answer.rejected)", "answer.rejected"),
     _mutant(
@@ -69,35 +77,35 @@ CONTRACT_MUTANTS: Final = (
         _STATUSES,
         "if isinstance(error, Unavailable | RateLimited):",
         "if isinstance(error, Unavailable):",
-        "fakes: C051",
+        receivers=True,
     ),
     _mutant(
         "C052 delays without jitter",
         _STATUSES,
         "uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)",
         "uniform(1, 1)",
-        "fakes: C052",
+        receivers=True,
     ),
     _mutant(
         "C053 Retry-After of 0 seconds",
         _STATUSES,
         "max(1, math.ceil(refusal.retry_seconds))",
         "math.floor(refusal.retry_seconds)",
-        "fakes: C053",
+        receivers=True,
     ),
     _mutant(
         "C054 a defect told with its text",
         _STATUSES,
         "return Refusal(503, Code.UNAVAILABLE, UNEXPECTED,",
         "return Refusal(503, Code.UNAVAILABLE, str(error),",
-        "fakes: C054",
+        receivers=True,
     ),
     _mutant(
         "C043 a defect told as 500",
         _STATUSES,
         "return Refusal(503, Code.UNAVAILABLE, UNEXPECTED,",
         "return Refusal(500, Code.UNAVAILABLE, UNEXPECTED,",
-        "fakes: C043",
+        receivers=True,
     ),
     _mutant(
         "C044 bad data without BadRequest",
@@ -110,7 +118,7 @@ CONTRACT_MUTANTS: Final = (
         _STATUSES,
         "Unavailable: Code.UNAVAILABLE,",
         "Unavailable: Code.INTERNAL,",
-        "fakes: C042",
+        receivers=True,
     ),
     _mutant(
         "C025 too large told as bad data",
@@ -172,7 +180,7 @@ CONTRACT_MUTANTS: Final = (
         _REQUESTS,
         'if transfer_encoding.strip().lower() != b"chunked":',
         "if not transfer_encoding:",
-        "fakes: C030",
+        receivers=True,
     ),
     _mutant(
         "C019 the CRC of gzip is ignored",
@@ -222,42 +230,42 @@ CONTRACT_MUTANTS: Final = (
         _CALLS,
         "if self._flag > 1:",
         "if self._flag > 2:",
-        "fakes: C106",
+        receivers=True,
     ),
     _mutant(
         "C103 metadata without a limit",
         _CALLS,
         "if size_bytes > limits.metadata_bytes_max or len(headers) > limits.headers_max:",
         "if len(headers) > limits.headers_max:",
-        "fakes: C103",
+        receivers=True,
     ),
     _mutant(
         "C108 other content types are gRPC",
         _CALLS,
         "return None if content_type in _CONTENT_TYPES else 415",
         "return None",
-        "fakes: C108",
+        receivers=True,
     ),
     _mutant(
         "C058 the key is checked after the message",
         "ingest/receivers/grpc.py",
         "                self._gateway.authenticate(head.credentials, head.signal)\n",
         "                pass\n",
-        "fakes: C058",
+        receivers=True,
     ),
     _mutant(
         "C058 grpcio checks the key after the message",
         _GRPCIO,
         "            self._gateway.authenticate(credentials, signal)\n",
         "",
-        "fakes: C058",
+        receivers=True,
     ),
     _mutant(
         "C106 the first of several messages",
         _GRPCIO,
         '        raise Broken("the call has more than one message")',
         "        return body",
-        "fakes: C106",
+        receivers=True,
     ),
     _mutant(
         "C044 grpcio without details",
@@ -319,16 +327,25 @@ CONTRACT_MUTANTS: Final = (
 )
 
 
-def main() -> int:
-    """Tries all mutants on one copy; 0 when each was noticed."""
-    begun = time.monotonic()
+def _try(mutants: Sequence[Mutant]) -> list[str]:
+    """The names of those that nobody noticed; all on one copy of the source."""
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_of_source(Path(folder))
-        for mutant in CONTRACT_MUTANTS:
+        for mutant in mutants:
             noticed = outcome_of_mutant(copy, mutant).returncode == TESTS_FAILED
             print(f"{'noticed' if noticed else 'MISSED '}  {mutant.name}", flush=True)
             missed += [] if noticed else [mutant.name]
+    return missed
+
+
+def main() -> int:
+    """Tries all mutants, one at a time on each core; 0 when each was noticed."""
+    begun = time.monotonic()
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:
+        parts = [CONTRACT_MUTANTS[first::cores] for first in range(cores)]
+        missed = [name for names in threads.map(_try, parts) for name in names]
     seconds = time.monotonic() - begun
     print(f"{len(CONTRACT_MUTANTS) - len(missed)} of {len(CONTRACT_MUTANTS)}, {seconds:.0f} s")
     return int(bool(missed))

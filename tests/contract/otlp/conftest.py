@@ -52,8 +52,12 @@ def senders(endpoint: Endpoint) -> Iterator[dict[str, Sender]]:
     }
     yield {
         **grpc,
-        HTTP[0]: HttpSender(endpoint.http, PROTOBUF, endpoint.credentials),
-        HTTP[1]: HttpSender(endpoint.http, JSON, endpoint.credentials),
+        **{
+            name: HttpSender(
+                endpoint.http, content_type, endpoint.credentials, strict=endpoint.is_ours
+            )
+            for name, content_type in zip(HTTP, (PROTOBUF, JSON), strict=True)
+        },
     }
     for one in grpc.values():
         one.close()

@@ -76,13 +76,20 @@ class Sender(Protocol):
         """The Export<Signal>ServiceResponse of a success; fails for anything else."""
 
     def check_refusal(self, reply: Reply, *, http_status: int, grpc_code: int) -> None:
-        """That *reply* is this failure, told as OTLP says."""
+        """That *reply* is this failure. How it is told is looked at too, but only of ours: else one
+        fault of an endpoint would count wherever it refuses something."""
+
+    def check_told(self, reply: Reply) -> None:
+        """That a failure is told as OTLP says: with a google.rpc.Status."""
 
 
 class HttpSender:
     """OTLP/HTTP in one of its encodings."""
 
-    def __init__(self, address: str, content_type: str, credentials: Mapping[str, str]) -> None:
+    def __init__(
+        self, address: str, content_type: str, credentials: Mapping[str, str], *, strict: bool
+    ) -> None:
+        self._strict = strict
         self.address = address
         self.content_type = content_type
         self.name = "http-json" if content_type == JSON else "http-protobuf"
@@ -137,11 +144,15 @@ class HttpSender:
 
     def check_refusal(self, reply: Reply, *, http_status: int, grpc_code: int) -> None:
         assert reply.status == http_status, reply
+        if self._strict:
+            self.check_told(reply)
+            assert reply.error.code == grpc_code, reply
+
+    def check_told(self, reply: Reply) -> None:
         assert reply.headers.get("content-type") == self.content_type, reply
+        # The code of the Status MAY be left out.
         assert reply.error is not None, reply
         assert reply.error.message, reply
-        # The code MAY be left out.
-        assert reply.error.code in {0, grpc_code}, reply
 
 
 class GrpcSender:
@@ -209,11 +220,16 @@ class GrpcSender:
         return response
 
     def check_refusal(self, reply: Reply, *, http_status: int, grpc_code: int) -> None:
-        if self._strict or grpc_code not in NOT_RETRYABLE:
+        if self._strict:
             assert reply.status == grpc_code, reply
-        else:
+            self.check_told(reply)
+        elif grpc_code in NOT_RETRYABLE:
             # OTLP recommends a code, and lets a server use a more fitting one of the same kind.
             assert reply.status in NOT_RETRYABLE, reply
+        else:
+            assert reply.status == grpc_code, reply
+
+    def check_told(self, reply: Reply) -> None:
         assert reply.error.message, reply
         assert reply.error.code in {0, reply.status}, reply
 

