@@ -46,6 +46,9 @@ async def test_C106_a_call_is_one_whole_message(engine: str, data: bytes, status
         taken = engine == "grpcio" and data in TAKEN_BY_GRPCIO
         assert await status_of(raw, data) == (OK if taken else status)
         assert len(server.gateway.exports) == taken
+        if engine == "ngh2":
+            packed = framed(gzip.compress(b"123"), flag=2)
+            assert await status_of(raw, packed, {"grpc-encoding": "gzip"}) == INTERNAL
         assert await status_of(raw, framed(b"123")) == OK
 
 

@@ -276,9 +276,10 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C036 all rejected is a failure",
         _GATEWAY,
-        "        return answer_of(signal, appended)\n",
-        '        if not appended.accepted:\n            raise Unavailable("all refused")\n'
-        "        return answer_of(signal, appended)\n",
+        "                answer = answer_of(signal, appended) if appended else _REPEATED\n",
+        "                if appended and not appended.accepted:\n"
+        '                    raise Unavailable("all refused")\n'
+        "                answer = answer_of(signal, appended) if appended else _REPEATED\n",
     ),
     _mutant(
         "C034 reasons counted instead of items",
@@ -289,8 +290,8 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C037 a repeat without a warning",
         _GATEWAY,
-        "            return _REPEATED\n",
-        "            return FULL_SUCCESS\n",
+        "answer_of(signal, appended) if appended else _REPEATED",
+        "answer_of(signal, appended) if appended else FULL_SUCCESS",
     ),
     _mutant(
         "C037 a repeat is stored again",
