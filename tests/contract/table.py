@@ -6,7 +6,7 @@ Made of `checks.py`, of the ids in the names of tests, and of the outcomes that
 
 import json
 import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,16 +54,14 @@ with any code that is not retried, because OTLP recommends one and allows others
 """
 
 
-def files_of_checks() -> dict[str, dict[str, int]]:
-    """For each check the files that test it, with the number of test functions in each."""
-    found: dict[str, Counter[str]] = {name: Counter() for name in CHECKS}
+def files_of_checks() -> dict[str, list[str]]:
+    """For each check the files with tests of it."""
+    found: dict[str, list[str]] = {name: list(ALSO.get(name, ())) for name in CHECKS}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for test in _TEST.findall(path.read_text()):
-            for name in set(_ID.findall(test)):
-                found.setdefault(name, Counter())[str(path.relative_to(ROOT))] += 1
-    for name, files in ALSO.items():
-        found[name].update(files)
-    return {name: dict(files) for name, files in found.items()}
+        tests = " ".join(_TEST.findall(path.read_text()))
+        for name in sorted(set(_ID.findall(tests))):
+            found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    return found
 
 
 def table() -> str:
@@ -77,10 +75,8 @@ def table() -> str:
     return "\n".join([*lines, _comparison()])
 
 
-def _named(files: dict[str, int]) -> str:
-    total = sum(files.values())
-    links = ", ".join(f"[{Path(file).stem.removeprefix('test_')}](../{file})" for file in files)
-    return f"{total} in {links}"
+def _named(files: Sequence[str]) -> str:
+    return ", ".join(f"[{Path(file).stem.removeprefix('test_')}](../{file})" for file in files)
 
 
 def _comparison() -> str:
