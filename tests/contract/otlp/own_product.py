@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 
 from backports import zstd
 
-from ingest.admission import MemoryBudget
+from ingest.admission import Admission, MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
 from ingest.compression import compression
@@ -76,6 +76,7 @@ class OwnProduct:
         self.log = await EmbeddedLog.open(self._folder / "log.db", partitions=partitions)
         self.gateway = Gateway(
             directory=self._directory,
+            admission=Admission(key_requests_per_minute=0, unix_clock=self._directory.now),
             batcher=Batcher(
                 self.log,
                 lanes=1,
