@@ -25,11 +25,13 @@ from ingest.receivers.grpc_calls import (
     Message,
     fields_of,
     http_refusal_of,
+    is_whole_message,
     unknown_method,
 )
-from ingest.receivers.grpc_health import framed_status, known_status_of, service_of, status_of
+from ingest.receivers.grpc_health import Watches, framed_status, known_status_of, service_of
 from ingest.receivers.listener import Listener
 from ingest.receivers.statuses import Broken, DeadlineExceeded, Slow, grpc_trailers, refusal_of
+from ingest.receivers.tls import protocol_of
 from shared.errors import TelemetryFlowError, Unavailable
 
 RESPONSE_HEADERS: Final = (
@@ -72,8 +74,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", None)
         self._session = http2.ServerSession(limits)
         self._calls: dict[int, Call] = {}
-        # Streams of health watches, with the service and the status told last.
-        self._watches: dict[int, tuple[str, int]] = {}
+        self._watches = Watches(self._session)
         # Streams to give up once their answers have been written.
         self._resets: list[int] = []
         self._flush_scheduled = False
@@ -82,7 +83,12 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._known_head = cast("Head", None)
         self._known_credentials: tuple[tuple[bytes | None, ...], Credentials] = ((), Credentials())
         self._pings = 0
+        self._failures = 0
+        # Events since the last request that brought no data.
+        self._idle_events = 0
+        self._small_scratch = self._scratch[: limits.suspect_read_bytes]
         self._closed = False
+        self._closed_at = 0.0
         now = self._loop.time()
         self._since = now
         self._served = False
@@ -100,14 +106,16 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         if not self._listener.admit(self, self._transport):
             self._closed = True
-        elif _protocol_of(self._transport) not in {None, "h2"}:
+        elif protocol_of(self._transport) not in {None, "h2"}:
             self._counts.refused_connection("alpn")
             self.abort()
         else:
             self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
-        return self._scratch
+        # A flood is found out after a read: a client that may be one gets short reads.
+        suspect = not self._served or self._idle_events > self._limits.suspect_events
+        return self._small_scratch if suspect else self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._closed:
@@ -115,7 +123,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
         session = self._session
         try:
             session.receive(self._scratch[:nbytes])
-            for event in session.events():
+            events = session.events()
+            for event in events:
                 if isinstance(event, http2.DataReceived):
                     self._on_data(event)
                 elif isinstance(event, http2.RequestReceived):
@@ -126,6 +135,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._break(error)
             return
         self._since = self._loop.time()
+        self._idle_events += len(events)
+        if self._idle_events > self._limits.idle_events_max:
+            self._calm_down("idle_events")
         self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -134,7 +146,6 @@ class GrpcConnection(asyncio.BufferedProtocol):
         for call in self._calls.values():
             self._cancel(call)
         self._calls.clear()
-        self._watches.clear()
 
     def pause_writing(self) -> None:
         self._stalled_since = self._loop.time()
@@ -153,6 +164,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def tick(self, now: float) -> None:
         if self._closed:
+            if now - self._closed_at > self._limits.linger_seconds:
+                self.abort()
             return
         self._check_connection(now)
         for call in tuple(self._calls.values()):
@@ -216,7 +229,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _on_request(self, event: http2.RequestReceived) -> None:
         stream_id, headers = event.stream_id, event.headers
-        self._pings = 0
+        self._pings = self._idle_events = 0
         self._served = True
         tenant = ""
         try:
@@ -257,14 +270,16 @@ class GrpcConnection(asyncio.BufferedProtocol):
         return head
 
     def _on_data(self, event: http2.DataReceived) -> None:
+        data = event.data
+        if len(data) >= self._limits.data_piece_bytes_min:
+            self._idle_events -= 1
         call = self._calls.get(event.stream_id)
         if call is None or call.task is not None:
             return
-        data = event.data
         call.ended = event.end_stream
         try:
             if call.message is None:
-                if call.ended and self._is_whole_message(data):
+                if call.ended and is_whole_message(data, self._limits):
                     call.hold.add(len(data))
                     self._start(call, data[PREFIX_BYTES:], IDENTITY)
                     return
@@ -277,28 +292,17 @@ class GrpcConnection(asyncio.BufferedProtocol):
         except TelemetryFlowError as error:
             self._fail(call, error)
 
-    def _is_whole_message(self, data: bytes) -> bool:
-        """The common case: one frame with one message that is not compressed."""
-        length = len(data) - PREFIX_BYTES
-        return (
-            length >= 0
-            and not data[0]
-            and int.from_bytes(data[1:PREFIX_BYTES], "big") == length
-            and length <= self._limits.body_bytes_max
-        )
-
     def _on_other(self, event: http2.Event) -> None:
         if isinstance(event, http2.StreamReset):
-            self._watches.pop(event.stream_id, None)
+            self._watches.end(event.stream_id)
             call = self._calls.pop(event.stream_id, None)
             if call is not None:
                 self._cancel(call)
+                self._failed()
         elif isinstance(event, http2.PingReceived):
             self._pings += 1
             if self._pings > self._limits.pings_max:
-                self._counts.refused_connection("pings")
-                self._session.go_away(calm_down=True)
-                self._gone = True
+                self._calm_down("pings", b"too_many_pings")
         elif isinstance(event, http2.TrailersReceived):
             call = self._calls.get(event.stream_id)
             if call is not None and call.task is None:
@@ -375,6 +379,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
         stream_id = call.stream_id
         if self._calls.pop(stream_id, None) is None:
             return
+        if self._failures:
+            self._failures -= 1
         session = self._session
         try:
             session.respond(stream_id, RESPONSE_HEADERS)
@@ -399,6 +405,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
         """Answer with a status alone; what the client still sends is not wanted."""
         refusal = refusal_of(error)
         self._counts.requests[signal, refusal.outcome] += 1
+        if refusal.retry_seconds is None:
+            self._failed()
         self._respond_only(stream_id, RESPONSE_HEADERS + grpc_trailers(refusal), ended=ended)
 
     def _respond_only(self, stream_id: int, headers: http2.Headers, *, ended: bool) -> None:
@@ -416,27 +424,20 @@ class GrpcConnection(asyncio.BufferedProtocol):
             status = known_status_of(service, serving=self._serving())
             self._answer(call, framed_status(status))
             return
-        status = status_of(service, serving=self._serving())
         del self._calls[call.stream_id]
         with suppress(*http2.GONE):
             self._session.respond(call.stream_id, RESPONSE_HEADERS)
-            self._session.send(call.stream_id, framed_status(status))
-            self._watches[call.stream_id] = (service, status)
+            self._watches.begin(call.stream_id, service, serving=self._serving())
 
     def _serving(self) -> bool:
         return not self._listener.draining and self._gateway.ready() is None
 
     def _tell_watches(self) -> None:
         """Send what changed; a connection that goes away ends its watches."""
-        for stream_id, (service, told) in tuple(self._watches.items()):
-            status = status_of(service, serving=self._serving() and not self._going_since)
-            if status != told:
-                self._watches[stream_id] = (service, status)
-                self._session.send(stream_id, framed_status(status))
-            if self._going_since:
-                refusal = refusal_of(Unavailable("the gateway is shutting down"))
-                self._session.trailers(stream_id, grpc_trailers(refusal))
-                del self._watches[stream_id]
+        going = bool(self._going_since)
+        self._watches.tell(serving=self._serving() and not going)
+        if going:
+            self._watches.end_all()
 
     # --- writing ---
 
@@ -459,20 +460,38 @@ class GrpcConnection(asyncio.BufferedProtocol):
             return
         if data:
             self._transport.write(data)
-        if (self._gone and not self._calls) or self._session.ended:
-            self._closed = True
-            self._transport.close()
+        if self._session.ended and not self._closed:
+            code = http2.farewell_code(data)
+            if code != http2.NO_ERROR:
+                self._counts.refused_connection("flood" if code in http2.ABUSE else "protocol")
+            self._close()
+        elif self._gone and not self._calls:
+            self._close()
 
     def _break(self, error: http2.Http2Error) -> None:
         """The client broke HTTP/2."""
-        self._counts.refused_connection("protocol")
         logger.debug("a gRPC connection was closed: %s", error)
+        if http2.is_flood(error):
+            self._calm_down("flood")
+        else:
+            self._cut_off("protocol", http2.farewell(http2.PROTOCOL_ERROR))
+
+    def _calm_down(self, reason: str, debug: bytes = b"") -> None:
+        """The client keeps to HTTP/2, but too much of it is no telemetry."""
+        self._cut_off(reason, http2.farewell(http2.ENHANCE_YOUR_CALM, debug or reason.encode()))
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures > self._limits.failures_max:
+            self._calm_down("failures")
+
+    def _cut_off(self, reason: str, farewell: bytes) -> None:
+        if not self._closed:
+            self._counts.refused_connection(reason)
+            self._transport.write(farewell)
+            self._close()
+
+    def _close(self) -> None:
         self._closed = True
-        self._transport.write(http2.farewell(error))
+        self._closed_at = self._loop.time()
         self._transport.close()
-
-
-def _protocol_of(transport: asyncio.Transport) -> str | None:
-    """What TLS agreed to speak, "" when nothing; None without TLS."""
-    tls = transport.get_extra_info("ssl_object")
-    return None if tls is None else tls.selected_alpn_protocol() or ""

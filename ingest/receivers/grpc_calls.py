@@ -97,6 +97,17 @@ def unknown_method(method: bytes) -> NotImplementedHere:
     return NotImplementedHere(f"unknown method {method[:200].decode('latin-1')}")
 
 
+def is_whole_message(data: bytes, limits: Limits) -> bool:
+    """The common case: one frame with one message that is not compressed."""
+    length = len(data) - PREFIX_BYTES
+    return (
+        length >= 0
+        and not data[0]
+        and int.from_bytes(data[1:PREFIX_BYTES], "big") == length
+        and length <= limits.body_bytes_max
+    )
+
+
 class Message:
     """The one message of a call, put together from DATA frames.
 

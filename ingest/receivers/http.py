@@ -8,7 +8,6 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from io import BytesIO
 from typing import Final, cast
 
 import httptools
@@ -27,6 +26,7 @@ from ingest.receivers.http_requests import (
     Export,
     answer_encoding,
     export_of,
+    length_to_discard,
     refuse_body_of_upgrade,
     refuse_key_in,
     signal_of,
@@ -38,6 +38,9 @@ from shared.errors import Invalid, TelemetryFlowError, TooLarge, Unavailable
 
 # A rest of a body that is shorter goes through the parser: a new parser costs more.
 DIRECT_BYTES_MIN: Final = 8 << 10
+# What is read at once while no body is received directly: all requests in it are taken in one turn
+# of the event loop.
+HEAD_READ_BYTES: Final = 64 << 10
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         super().__init__(listener.limits)
         self._listener = listener
         self._gateway = listener.gateway
+        self._head_scratch = listener.scratch[:HEAD_READ_BYTES]
         self._transport = cast("asyncio.Transport", None)
         self._parser: httptools.HttpRequestParser | None = None
         # Requests whose answers have not left yet, and the one that is being received.
@@ -81,12 +85,11 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         self._known_credentials: tuple[tuple[bytes | None, ...], Credentials] = ((), Credentials())
         self._upgrading = False
         self._direct: memoryview | None = None
-        self._sink: BytesIO | None = None
         self._discarded_bytes = 0
         self._has_key = False
         self._linger_until = 0.0
         self._half_closed = False
-        self._served = 0
+        self._served = self._failures = 0
         self._stalled_since = 0.0
 
     # --- asyncio ---
@@ -97,7 +100,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             self._closing = True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
-        return self._listener.scratch if self._direct is None else self._direct
+        return self._head_scratch if self._direct is None else self._direct
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._direct is not None:
@@ -105,7 +108,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         elif self._closing:
             self._discard(nbytes)
         else:
-            self._feed(self._listener.scratch[:nbytes])
+            self._feed(self._head_scratch[:nbytes])
 
     def eof_received(self) -> bool:
         self._half_closed = True
@@ -119,7 +122,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._listener.forget(self)
         self._closing = True
-        self._release_direct()
+        self._direct = None
         for exchange in self._queue:
             # A task that is cancelled before it began does not get to give back what it holds.
             exchange.hold.release()
@@ -211,13 +214,17 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         if self._in_head:
             self._limit_head(len(data))
         elif self._current is not None and not self._closing and self._direct is None:
-            self._receive_rest_directly(self._current)
+            self._receive_rest(self._current, len(data))
 
-    def _receive_rest_directly(self, exchange: Exchange) -> None:
+    def _receive_rest(self, exchange: Exchange, size_bytes: int) -> None:
         export = exchange.export
-        if export is None or export.length is None or exchange.response is not None:
+        if export is None or exchange.response is not None:
             return
-        if export.length - exchange.received_bytes >= DIRECT_BYTES_MIN:
+        if export.length is None:
+            exchange.wire_bytes += size_bytes
+            if exchange.overhead_bytes > self._limits.chunk_overhead_bytes_max:
+                self._refuse_unread(Invalid("the body has far more chunk framing than data"))
+        elif export.length - exchange.received_bytes >= DIRECT_BYTES_MIN:
             self._receive_directly(exchange, export.length)
 
     def _past_upgrade(self, data: memoryview) -> memoryview:
@@ -236,15 +243,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         return rest
 
     def _receive_directly(self, exchange: Exchange, length: int) -> None:
-        # A BytesIO made of a bytes object that nobody else holds writes into that very object,
-        # and getvalue, once no view is left, gives it back: the body is never copied.
-        self._sink = BytesIO(bytes(length))
-        view = self._sink.getbuffer()
-        at = 0
-        for piece in exchange.pieces:
-            view[at : at + len(piece)] = piece
-            at += len(piece)
-        self._direct = view[at:]
+        self._direct = exchange.rest_of_body(length)
         self._parser = None
 
     def _receive_direct(self, nbytes: int) -> None:
@@ -253,15 +252,9 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         if direct:
             return
         exchange = cast("Exchange", self._current)
-        exchange.pieces.clear()
-        exchange.sink = self._sink
         exchange.received_bytes = cast("Export", exchange.export).length or 0
-        self._release_direct()
-        self._message_received(exchange)
-
-    def _release_direct(self) -> None:
         self._direct = None
-        self._sink = None
+        self._message_received(exchange)
 
     def _discard(self, nbytes: int) -> None:
         self._discarded_bytes += nbytes
@@ -405,6 +398,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         self._flush()
 
     def _succeed(self, exchange: Exchange, export: Export, answer: Answer) -> None:
+        self._failures = max(self._failures - 1, 0)
         outcome = "partial" if answer.rejected else "ok"
         self._listener.counts.requests[export.signal, outcome] += 1
         keep_alive = exchange.keep_alive and not self._listener.draining
@@ -417,6 +411,10 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         refusal = refusal_of(error)
         signal = exchange.export.signal if exchange.export else ""
         self._listener.counts.requests[signal, refusal.outcome] += 1
+        self._failures += refusal.retry_seconds is None
+        if self._failures > self._limits.failures_max:
+            self._listener.counts.refused_connection("failures")
+            exchange.keep_alive = False
         exchange.keep_alive = exchange.keep_alive and not self._listener.draining
         exchange.response = responses.refused(
             refusal,
@@ -432,19 +430,16 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         """Answer before the body is in; keep the connection only if little of it is left."""
         exchange.keep_alive = exchange.keep_alive and self._may_discard_body()
         self._fail(exchange, error)
-        exchange.hold.release()
-        exchange.pieces.clear()
+        exchange.drop_body()
         if not exchange.keep_alive:
             self._take_no_more(exchange)
             self._flush()
 
     def _may_discard_body(self) -> bool:
-        if b"transfer-encoding" in self._headers or b"expect" in self._headers:
+        if self._direct is not None:
             return False
-        length = int(self._headers.get(b"content-length", b"0"))
-        if self._direct is not None or (self._upgrading and length):
-            return False
-        return length <= self._limits.discarded_bytes_max
+        length = length_to_discard(self._headers)
+        return length <= (0 if self._upgrading else self._limits.discarded_bytes_max)
 
     def _refuse_unread(self, error: BaseException) -> None:
         """Refuse what could not be read to the end as a request, and close."""
@@ -457,8 +452,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         exchange.keep_alive = False
         if exchange.response is None:
             self._fail(exchange, error)
-        exchange.hold.release()
-        exchange.pieces.clear()
+        exchange.drop_body()
         self._in_head = False
         self._take_no_more(exchange)
         self._flush()
@@ -467,7 +461,7 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         last.complete = True
         self._current = None
         self._closing = True
-        self._release_direct()
+        self._direct = None
 
     # --- writing ---
 
@@ -485,16 +479,17 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
             return
         self._since = self._loop.time()
         if self._half_closed:
-            self._transport.close()
+            self._finish()
         else:
             self._read_on()
 
     def _finish(self) -> None:
-        """Close so that the client gets to read the last answer."""
+        """Close so that the client gets to read the last answer, if it does so soon."""
         self._closing = True
+        linger_seconds = self._limits.linger(has_key=self._has_key)
+        self._linger_until = self._loop.time() + linger_seconds
         transport = self._transport
         if self._half_closed or transport.is_closing() or not transport.can_write_eof():
-            self._transport.close()
-            return
-        self._linger_until = self._loop.time() + self._limits.linger(has_key=self._has_key)
-        self._transport.write_eof()
+            transport.close()
+        else:
+            transport.write_eof()

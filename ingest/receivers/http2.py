@@ -13,6 +13,7 @@ from ngh2 import (
     ConnectionClosingError,
     ConnectionStateError,
     DataReceived,
+    DenialOfServiceError,
     ErrorCode,
     Event,
     GoAwayReceived,
@@ -55,8 +56,10 @@ GONE: Final = (StreamProtocolError, ConnectionStateError, ConnectionClosingError
 # the call is refused, in words.
 _HEADERS_BYTES_MAX: Final = 64 << 10
 _HEADERS_MAX: Final = 1_000
-# GOAWAY, stream 0, for a session that can say nothing any more.
-_GOAWAY_PREFIX: Final = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + bytes(4)
+_FRAME_HEADER_BYTES: Final = 9
+_GOAWAY: Final = 7
+# Type, no flags, stream 0.
+_GOAWAY_HEADER: Final = bytes([_GOAWAY, 0]) + bytes(4)
 
 
 class ServerSession:
@@ -83,6 +86,7 @@ class ServerSession:
             auto_window_update=True,
             max_inbound_header_list_size=_HEADERS_BYTES_MAX,
             max_inbound_header_count=_HEADERS_MAX,
+            glitch_rate_limit=limits.glitches_rate,
         )
         connection = Connection(Role.SERVER, configuration)
         connection.initiate_connection(
@@ -118,20 +122,35 @@ class ServerSession:
         """GOAWAY that still allows the streams that are on their way."""
         self._connection.send_shutdown_notice()
 
-    def go_away(self, *, calm_down: bool = False) -> None:
+    def go_away(self) -> None:
         """GOAWAY after the streams that came so far; they may finish."""
-        code = ErrorCode.ENHANCE_YOUR_CALM if calm_down else ErrorCode.NO_ERROR
-        debug = b"too_many_pings" if calm_down else b""
-        self._connection.send_goaway(code, debug_data=debug)
+        self._connection.send_goaway(ErrorCode.NO_ERROR)
 
 
-def farewell(error: Http2Error) -> bytes:
-    """The GOAWAY frame for a peer that broke the protocol; its session cannot write it."""
-    code = ErrorCode.PROTOCOL_ERROR
-    if type(error).__name__ == "DenialOfServiceError":
-        code = ErrorCode.ENHANCE_YOUR_CALM
-    return _GOAWAY_PREFIX + int(code).to_bytes(4, "big")
+def is_flood(error: Http2Error) -> bool:
+    """Whether the library found that the peer does not break HTTP/2 but abuses it."""
+    return isinstance(error, DenialOfServiceError)
+
+
+def farewell(code: int, debug: bytes = b"") -> bytes:
+    """A GOAWAY frame for a peer that is cut off: its session writes no more."""
+    payload = bytes(4) + code.to_bytes(4, "big") + debug
+    return len(payload).to_bytes(3, "big") + _GOAWAY_HEADER + payload
+
+
+def farewell_code(sent: bytes) -> int:
+    """The code of the GOAWAY in the frames that a session ended with; NO_ERROR without one."""
+    at, code = 0, NO_ERROR
+    while at + _FRAME_HEADER_BYTES <= len(sent):
+        if sent[at + 3] == _GOAWAY:
+            code = int.from_bytes(sent[at + 13 : at + 17], "big")
+        at += _FRAME_HEADER_BYTES + int.from_bytes(sent[at : at + 3], "big")
+    return code
 
 
 NO_ERROR: Final = int(ErrorCode.NO_ERROR)
+PROTOCOL_ERROR: Final = int(ErrorCode.PROTOCOL_ERROR)
+ENHANCE_YOUR_CALM: Final = int(ErrorCode.ENHANCE_YOUR_CALM)
+# What the library says of a peer that it takes for an attacker.
+ABUSE: Final = frozenset({ENHANCE_YOUR_CALM, int(ErrorCode.INTERNAL_ERROR)})
 CANCEL: Final = int(ErrorCode.CANCEL)

@@ -3,6 +3,7 @@
 Everything here is decided before a byte of the body is read.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,6 +85,13 @@ def export_of(
     if b"content-encoding" in headers:
         compression = encoding_named(headers[b"content-encoding"].decode("latin-1"))
     return Export(signal, encoding, credentials, compression, _length(headers, limits))
+
+
+def length_to_discard(headers: Mapping[bytes, bytes]) -> float:
+    """How much of a refused request is still to come; infinite when that is not certain."""
+    if b"transfer-encoding" in headers or b"expect" in headers:
+        return math.inf
+    return int(headers.get(b"content-length", b"0"))
 
 
 def _length(headers: Mapping[bytes, bytes], limits: Limits) -> int | None:

@@ -33,8 +33,14 @@ class Limits:
     header_line_bytes_max: int = 8 << 10
     headers_max: int = 100
     headers_bytes_max: int = 32 << 10
+    # Requests of one connection that the client gave up or that were refused for what they are,
+    # beyond those that succeeded.
+    failures_max: int = 500
     # Requests read ahead on one HTTP/1.1 connection.
     pipelined_requests_max: int = 64
+    # What chunked bodies may have beside data: sizes, extensions, trailers, and what was read
+    # together with their head. A fourth of the data is allowed on top.
+    chunk_overhead_bytes_max: int = 128 << 10
     # Of the body of a refused request, what is read and thrown away; after a good key all of it is,
     # as long as `linger` says.
     discarded_bytes_max: int = 16 << 10
@@ -50,6 +56,15 @@ class Limits:
     metadata_bytes_max: int = 16 << 10
     # Pings between two requests; a client that keeps alive needs one in ten seconds.
     pings_max: int = 100
+    # Events between two requests of one connection that bring no data, or tiny pieces of it:
+    # acknowledgements, window updates, settings, empty and nearly empty frames.
+    idle_events_max: int = 4_000
+    data_piece_bytes_min: int = 32
+    # (burst, in a second) of frames that HTTP/2 has to put up with: unknown, late, ill-timed.
+    glitches_rate: tuple[int, int] = (1_000, 33)
+    # What one read may bring of a connection that has not shown that it brings data.
+    suspect_read_bytes: int = 16 << 10
+    suspect_events: int = 500
     # gRPC clients keep connections for later calls; one without calls and pings ends after this.
     grpc_idle_seconds: float = 300.0
     connection_age_seconds: float = 1_800.0

@@ -1,5 +1,6 @@
 """TLS of the receivers: at least 1.2, and client certificates where an authority is given."""
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Final
@@ -37,3 +38,9 @@ def server_context(
             raise Invalid(f"the client authority {client_authority}: {error}") from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def protocol_of(transport: asyncio.BaseTransport) -> str | None:
+    """What TLS agreed to speak, "" when nothing; None without TLS."""
+    tls = transport.get_extra_info("ssl_object")
+    return None if tls is None else tls.selected_alpn_protocol() or ""
