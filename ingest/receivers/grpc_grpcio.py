@@ -263,6 +263,12 @@ def _options(limits: Limits, *, reuse_port: bool) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", limits.streams_max),
         ("grpc.max_metadata_size", limits.metadata_bytes_max),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
+        ("grpc.server_handshake_timeout_ms", int(limits.header_seconds * 1e3)),
+        ("grpc.max_connection_idle_ms", int(limits.grpc_idle_seconds * 1e3)),
+        # So that a client which is gone without a word is noticed.
+        ("grpc.keepalive_time_ms", int(limits.idle_seconds * 1e3)),
+        ("grpc.keepalive_timeout_ms", int(limits.header_seconds * 1e3)),
         ("grpc.max_connection_age_ms", int(limits.connection_age_seconds * 1e3)),
         ("grpc.max_connection_age_grace_ms", int(limits.connection_age_grace_seconds * 1e3)),
         ("grpc.keepalive_permit_without_calls", 1),
