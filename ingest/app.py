@@ -5,7 +5,6 @@ import hmac
 import logging
 import os
 import signal
-import ssl
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
@@ -29,11 +28,11 @@ from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
 from ingest.receivers.grpc import GrpcReceiver
-from ingest.receivers.grpc_grpcio import GrpcioReceiver, TlsFiles
+from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Receiver
-from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
+from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, ServerTls, TlsFiles
 from ingest.signals import DEAD_LETTER_TOPIC, INGESTED_TOPIC, LEDGER_TOPIC, TOPIC_OF_SIGNAL
 from ingest.workers import METRICS_PORT_STEP, Workers
 from ingest.writer import new_writer
@@ -243,7 +242,7 @@ def _receivers(settings: Settings, gateway: Gateway) -> list[Receiver]:
             host,
             settings.ingest_grpc_port,
             limits=limits,
-            tls=_tls_files(settings),
+            tls=_tls(settings, GRPC_PROTOCOLS),
             reuse_port=several,
         )
     else:
@@ -269,24 +268,16 @@ def _receivers(settings: Settings, gateway: Gateway) -> list[Receiver]:
     return [grpc, http]
 
 
-def _tls_files(settings: Settings) -> TlsFiles | None:
+def _tls(settings: Settings, protocols: tuple[str, ...]) -> ServerTls | None:
     if not settings.ingest_tls_cert_file:
         return None
     authority = settings.ingest_tls_client_ca_file
-    return TlsFiles(
+    files = TlsFiles(
         Path(settings.ingest_tls_cert_file),
         Path(settings.ingest_tls_key_file),
         Path(authority) if authority else None,
     )
-
-
-def _tls(settings: Settings, protocols: tuple[str, ...]) -> ssl.SSLContext | None:
-    files = _tls_files(settings)
-    if files is None:
-        return None
-    return server_context(
-        files.certificate, files.key, client_authority=files.client_authority, protocols=protocols
-    )
+    return ServerTls(files, protocols)
 
 
 async def _until_told_to_stop() -> None:

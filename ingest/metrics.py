@@ -33,6 +33,15 @@ CONNECTIONS_REFUSED = Counter(
     "Connections closed by a limit or a protocol error, by reason",
     ["transport", "reason"],
 )
+TLS_RELOADS = Counter(
+    "telemetryflow_ingest_tls_reloads",
+    "Changes of the certificate's files that were noticed, by outcome (done, failed)",
+    ["outcome"],
+)
+TLS_CERTIFICATE_EXPIRES = Gauge(
+    "telemetryflow_ingest_tls_certificate_expires_seconds",
+    "Unix time at which the certificate of the receivers ends: alert before",
+)
 
 # --- gateway -----------------------------------------------------------------------------------
 ITEMS_ACKED = Counter(

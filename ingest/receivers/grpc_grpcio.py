@@ -8,8 +8,6 @@ import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import unquote
 
@@ -32,6 +30,7 @@ from ingest.receivers.grpc_health import known_status_of, service_of, status_of
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import port_conflict
 from ingest.receivers.statuses import DETAILS_TRAILER, Broken, refusal_of, status_protobuf
+from ingest.receivers.tls import ServerTls
 from ingest.signals import Signal
 from shared.errors import TelemetryFlowError, Unavailable
 
@@ -45,15 +44,6 @@ Context: TypeAlias = Any
 Handler: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files: grpcio cannot use an ssl.SSLContext."""
-
-    certificate: Path
-    key: Path
-    client_authority: Path | None = None
-
-
 class GrpcioReceiver:
     """Implements Receiver over grpcio."""
 
@@ -64,7 +54,7 @@ class GrpcioReceiver:
         port: int,
         *,
         limits: Limits,
-        tls: TlsFiles | None = None,
+        tls: ServerTls | None = None,
         reuse_port: bool = False,
     ) -> None:
         self._gateway = gateway
@@ -245,12 +235,20 @@ def _status_message(status: int) -> bytes:
     return b"\x08%c" % status
 
 
-def _credentials(tls: TlsFiles) -> Any:
-    authority = tls.client_authority
-    return grpc.ssl_server_credentials(
-        [(tls.key.read_bytes(), tls.certificate.read_bytes())],
-        root_certificates=authority.read_bytes() if authority else None,
-        require_client_auth=authority is not None,
+def _credentials(tls: ServerTls) -> Any:
+    """Those that ask at each handshake, in a thread of grpcio, whether the files have changed."""
+
+    def configuration() -> Any:
+        authority = tls.files.client_authority
+        return grpc.ssl_server_certificate_configuration(
+            [(tls.files.key.read_bytes(), tls.files.certificate.read_bytes())],
+            root_certificates=authority.read_bytes() if authority else None,
+        )
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        lambda: configuration() if tls.refresh() else None,
+        require_client_authentication=tls.files.client_authority is not None,
     )
 
 

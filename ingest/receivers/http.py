@@ -6,7 +6,6 @@ into the object that is handed to the gateway. Answers leave in the order of the
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from typing import Final, cast
 
@@ -34,6 +33,7 @@ from ingest.receivers.http_requests import (
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Listener
 from ingest.receivers.statuses import Refusal, Slow, refusal_of
+from ingest.receivers.tls import ServerTls
 from shared.errors import Invalid, TelemetryFlowError, TooLarge, Unavailable
 
 # A rest of a body that is shorter goes through the parser: a new parser costs more.
@@ -57,7 +57,7 @@ class HttpReceiver(Listener):
         port: int,
         *,
         limits: Limits,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
         reuse_port: bool = False,
         cors_origins: frozenset[str] = frozenset(),
     ) -> None:

@@ -17,6 +17,8 @@ class Limits:
     connections_max: int = 4_000
     connections_per_address_max: int = 200
     tls_handshake_seconds: float = 10.0
+    # More wait for their turn: each costs half a millisecond and more of CPU.
+    tls_handshakes_per_second_max: int = 400
     # From connecting, or from the first byte of a request, to the end of its headers.
     header_seconds: float = 10.0
     idle_seconds: float = 75.0

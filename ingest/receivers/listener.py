@@ -4,7 +4,6 @@ import asyncio
 import errno
 import logging
 import math
-import ssl
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -13,6 +12,7 @@ from ingest import metrics
 from ingest.exports import Exporter
 from ingest.receivers.counts import Counts
 from ingest.receivers.limits import Limits
+from ingest.receivers.tls import Handshake, HandshakeTurns, ServerTls
 from shared.errors import Conflict
 
 # What one read of a socket may bring.
@@ -69,7 +69,7 @@ class Listener:
         port: int,
         *,
         limits: Limits,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
         reuse_port: bool = False,
     ) -> None:
         self.gateway = gateway
@@ -86,6 +86,9 @@ class Listener:
         self._ticker: asyncio.TimerHandle | None = None
         self.connections: dict[Connection, str] = {}
         self._per_address: Counter[str] = Counter()
+        # Connections that are being made, with the handshakes that stand for them until then.
+        self.shaking: dict[object, Handshake] = {}
+        self.handshake_turns = HandshakeTurns(limits)
 
     def new_connection(self) -> asyncio.BaseProtocol:
         """The protocol of a connection just accepted."""
@@ -100,12 +103,11 @@ class Listener:
         """Listen; Conflict when the port is taken or may not be used."""
         loop = asyncio.get_running_loop()
         extra: dict[str, Any] = {"reuse_port": True} if self._reuse_port else {}
-        if self._tls is not None:
-            extra["ssl"] = self._tls
-            extra["ssl_handshake_timeout"] = self.limits.tls_handshake_seconds
+        tls = self._tls
+        accepted = self.new_connection if tls is None else lambda: Handshake(self, tls)
         try:
             self._server = await loop.create_server(
-                self.new_connection, self._host, self._port, backlog=1_024, **extra
+                accepted, self._host, self._port, backlog=1_024, **extra
             )
         except OSError as error:
             raise port_conflict(error, self.transport_name, self._host, self._port) from error
@@ -136,6 +138,9 @@ class Listener:
 
     def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
         """Whether *connection* may stay; one that may not is closed here."""
+        handshake = self.shaking.pop(connection, None)
+        if handshake is not None:
+            self.forget(handshake)
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
         reason = self._reason_to_refuse(address)
@@ -182,6 +187,8 @@ class Listener:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._schedule_tick()
+        if self._tls is not None:
+            self._tls.refresh()
         now = loop.time()
         for connection in tuple(self.connections):
             try:

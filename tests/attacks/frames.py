@@ -42,7 +42,9 @@ def opening(settings: dict[int, int] | None = None) -> bytes:
 
 def frame(kind: int, payload: bytes = b"", *, flags: int = 0, stream_id: int = 0) -> bytes:
     """Any frame at all."""
-    return struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream_id) + payload
+    return (
+        struct.pack("!I", len(payload))[1:] + struct.pack("!BBI", kind, flags, stream_id) + payload
+    )
 
 
 def header_block(fields: dict[str, str] | None = None, *, authorization: str = "") -> bytes:

@@ -98,8 +98,9 @@ FLOODS: Final[dict[str, Flood]] = {
         *(5_000, CALM, "idle_events", "idle_events_max"),
     ),
     "window_update_of_stream": Flood(
-        lambda n, block: headers(1, block)
-        + frame(WINDOW_UPDATE, struct.pack("!I", 1), stream_id=1) * n,
+        lambda n, block: (
+            headers(1, block) + frame(WINDOW_UPDATE, struct.pack("!I", 1), stream_id=1) * n
+        ),
         *(5_000, CALM, "idle_events", "idle_events_max"),
     ),
     "window_update_of_nothing": Flood(
@@ -111,14 +112,15 @@ FLOODS: Final[dict[str, Flood]] = {
         *(5_000, CALM, "flood", "glitches_rate"),
     ),
     "padding": Flood(
-        lambda n, block: headers(1, block)
-        + frame(DATA, b"\xff" + bytes(255), flags=PADDED, stream_id=1) * n,
+        lambda n, block: (
+            headers(1, block) + frame(DATA, b"\xff" + bytes(255), flags=PADDED, stream_id=1) * n
+        ),
         *(20_000, "FLOW_CONTROL_ERROR", "protocol", "stream_window_bytes"),
     ),
     "tiny_data": Flood(
-        lambda n, block: headers(1, block)
-        + data(1, b"\0" + struct.pack("!I", 2 * n))
-        + data(1, b"xy") * n,
+        lambda n, block: (
+            headers(1, block) + data(1, b"\0" + struct.pack("!I", 2 * n)) + data(1, b"xy") * n
+        ),
         *(5_000, CALM, "idle_events", "idle_events_max, data_piece_bytes_min"),
     ),
     "unknown_frames": Flood(
@@ -126,8 +128,9 @@ FLOODS: Final[dict[str, Flood]] = {
         *(2_000, CALM, "flood", "glitches_rate"),
     ),
     "continuation": Flood(
-        lambda n, block: headers(1, block, end_headers=False)
-        + frame(CONTINUATION, b"", stream_id=1) * n,
+        lambda n, block: (
+            headers(1, block, end_headers=False) + frame(CONTINUATION, b"", stream_id=1) * n
+        ),
         *(20, CALM, "flood", "8 CONTINUATION frames"),
     ),
     "hpack_bomb": Flood(

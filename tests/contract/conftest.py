@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, server_context
+from ingest.receivers.tls import GRPC_PROTOCOLS, HTTP_PROTOCOLS, ServerTls, TlsFiles
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +29,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    return server_context(*certificate, protocols=HTTP_PROTOCOLS)
+def server_tls(certificate: tuple[Path, Path]) -> ServerTls:
+    return ServerTls(TlsFiles(*certificate), HTTP_PROTOCOLS)
 
 
 @pytest.fixture
-def grpc_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    return server_context(*certificate, protocols=GRPC_PROTOCOLS)
+def grpc_tls(certificate: tuple[Path, Path]) -> ServerTls:
+    return ServerTls(TlsFiles(*certificate), GRPC_PROTOCOLS)
 
 
 @pytest.fixture

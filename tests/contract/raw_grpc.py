@@ -20,12 +20,16 @@ from ngh2 import (
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.limits import Limits
+from ingest.receivers.tls import ServerTls
 from ingest.signals import Signal
 from tests.contract.fake_gateway import BEARER, FakeGateway
 from tests.contract.raw_http import SECONDS_MAX
 from tests.streams import cut
 
-ENGINES = {"ngh2": GrpcReceiver, "grpcio": GrpcioReceiver}
+ENGINES: dict[str, type[GrpcReceiver] | type[GrpcioReceiver]] = {
+    "ngh2": GrpcReceiver,
+    "grpcio": GrpcioReceiver,
+}
 METHODS = {
     Signal.TRACES: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     Signal.METRICS: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
@@ -53,11 +57,15 @@ class Server:
 
 @asynccontextmanager
 async def grpc_server(
-    engine: str = "ngh2", gateway: FakeGateway | None = None, *, limits: Limits | None = None
+    engine: str = "ngh2",
+    gateway: FakeGateway | None = None,
+    *,
+    limits: Limits | None = None,
+    tls: ServerTls | None = None,
 ) -> AsyncIterator[Server]:
     """Serves until the block ends; everything that calls held must be given back by then."""
     gateway = gateway or FakeGateway()
-    receiver = ENGINES[engine](gateway, "127.0.0.1", 0, limits=limits or Limits())
+    receiver = ENGINES[engine](gateway, "127.0.0.1", 0, limits=limits or Limits(), tls=tls)
     await receiver.start()
     try:
         yield Server(gateway, receiver)

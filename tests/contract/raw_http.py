@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
+from ingest.receivers.tls import ServerTls
 from tests.contract.fake_gateway import BEARER, FakeGateway
 from tests.streams import cut
 
@@ -113,7 +114,7 @@ async def http_server(
     gateway: FakeGateway | None = None,
     *,
     limits: Limits | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: ServerTls | None = None,
     cors_origins: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Server]:
     """Serves until the block ends; everything that requests held must be given back by then."""

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ingest.exports import Answer, Encoding
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.limits import Limits
+from ingest.receivers.tls import ServerTls
 from ingest.signals import Signal
 from shared.errors import (
     Forbidden,
@@ -352,7 +353,7 @@ async def test_C102_an_old_connection_is_replaced_without_a_failed_call() -> Non
 
 
 async def test_C107_grpc_is_served_over_tls(
-    grpc_tls: ssl.SSLContext, certificate: tuple[Path, Path]
+    grpc_tls: ServerTls, certificate: tuple[Path, Path]
 ) -> None:
     gateway = FakeGateway()
     receiver = GrpcReceiver(gateway, "127.0.0.1", 0, limits=Limits(), tls=grpc_tls)

@@ -13,6 +13,7 @@ from backports import zstd
 
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
+from ingest.receivers.tls import ServerTls
 from shared.errors import Conflict
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
 from tests.contract.raw_http import RawConnection, chunked, http_server, post, until
@@ -283,7 +284,7 @@ async def test_a_port_in_use_is_named_with_what_to_do() -> None:
 
 
 async def test_C107_http_is_served_over_tls(
-    server_tls: ssl.SSLContext, client_tls: ssl.SSLContext
+    server_tls: ServerTls, client_tls: ssl.SSLContext
 ) -> None:
     async with http_server(tls=server_tls) as server:
         async with server.connection(client_tls) as connection:

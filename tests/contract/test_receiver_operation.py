@@ -14,7 +14,7 @@ from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Receiver
-from ingest.receivers.tls import GRPC_PROTOCOLS, server_context
+from ingest.receivers.tls import GRPC_PROTOCOLS, ServerTls, TlsFiles
 from shared.errors import Conflict, Invalid
 from tests.contract.fake_gateway import FakeGateway
 from tests.contract.raw_grpc import ENGINES, EXPORT, grpc_server
@@ -94,4 +94,4 @@ def test_C107_a_certificate_that_cannot_be_read_is_named(
 ) -> None:
     missing = tmp_path_factory.mktemp("tls") / "missing.pem"
     with pytest.raises(Invalid, match=r"missing\.pem"):
-        server_context(missing, missing, protocols=GRPC_PROTOCOLS)
+        ServerTls(TlsFiles(missing, missing), GRPC_PROTOCOLS)

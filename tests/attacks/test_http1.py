@@ -5,10 +5,12 @@ import gzip
 import re
 import socket
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 from backports import zstd
 
+from ingest.receivers.http import HttpConnection
 from ingest.receivers.limits import Limits
 from tests.attacks.http1 import ABUSES, SMUGGLING
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
@@ -149,7 +151,7 @@ async def test_S06_a_client_that_is_closed_and_does_not_read_is_gone_soon() -> N
             client.shutdown(socket.SHUT_WR)
             await until(lambda: gateway.waiting == 1)
             (connection,) = server.receiver.connections
-            transport = connection._transport
+            transport = cast("HttpConnection", connection)._transport
             while not transport.get_write_buffer_size():
                 transport.write(bytes(16 << 10))
             gateway.gate.set()
