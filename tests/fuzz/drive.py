@@ -4,15 +4,19 @@
 through an executable LAUNCHER, which libFuzzer calls again when it merges corpora.
 """
 
+import asyncio
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Final
 from zlib import crc32
 
 import atheris
 
-TARGETS: Final = ("traces", "logs", "metrics", "json")
+EDGE_TARGETS: Final = ("http1", "http2")
+# atheris follows these, as clang's instrumentation follows the codec.
+EDGE_PACKAGES: Final = ["ingest.receivers"]
 # Comparing with plain Python is a hundred times slower than decoding, so few inputs get it here;
 # the test suite compares on the whole corpus.
 COMPARED_OF: Final = 32
@@ -24,15 +28,33 @@ COMPARED_BYTES_MAX: Final = 2_048
 
 def main() -> None:
     launcher, target, *arguments = sys.argv[1:]
-    module = import_module(f"tests.fuzz.{'json' if target == 'json' else 'encoder'}_target")
-    check = module.check if target == "json" else module.check_of(target)
+    check = check_of(target)
+    compared_of = 1 if target in EDGE_TARGETS else COMPARED_OF
 
     def one_input(data: bytes) -> None:
-        compare = COMPARES and len(data) <= COMPARED_BYTES_MAX and crc32(data) % COMPARED_OF == 0
+        compare = COMPARES and len(data) <= COMPARED_BYTES_MAX and crc32(data) % compared_of == 0
         check(data, compare=compare)
 
     atheris.Setup([launcher, *arguments], one_input)
     atheris.Fuzz()
+
+
+def check_of(target: str) -> Callable[..., None]:
+    """The function that an input is given to."""
+    if target in EDGE_TARGETS:
+        with atheris.instrument_imports(include=EDGE_PACKAGES):
+            import_module("ingest.receivers.grpc")
+            import_module("ingest.receivers.http")
+        from tests.fuzz import edge_target
+
+        return edge_target.check_of(target, asyncio.new_event_loop())
+    if target == "json":
+        from tests.fuzz import json_target
+
+        return json_target.check
+    from tests.fuzz import encoder_target
+
+    return encoder_target.check_of(target)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Writes the seeds of the corpus: `python tests/fuzz/seeds.py`.
+"""Writes the seeds of the corpus: `python -m tests.fuzz.seeds`.
 
 Small whole requests and directed edge cases of the wire format and of JSON, from which the fuzzer
 starts. What it found itself lies beside them under the hash of its content.
 """
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.attacks import frames
+from tests.attacks.http1 import ABUSES, SMUGGLING
+from tests.attacks.http2 import FLOODS
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 DATA: Final = Path(__file__).parents[1] / "unit" / "ingest" / "codec" / "data"
@@ -205,13 +210,76 @@ def json_seeds() -> Seeds:
             yield f"{signal}{suffix}", str(place).encode() + compact
 
 
+def http1_seeds() -> Seeds:
+    """Requests of every kind, then what abuses them, short; cut into reads of 8 bytes."""
+    head = b"POST /v1/traces HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-protobuf\r\n"
+    chunked = head + b"Transfer-Encoding: chunked\r\n\r\n"
+    body = head + b"Content-Length: 3\r\n\r\nabc"
+    packed = gzip.compress(b"abc" * 9, mtime=0)
+    requests = {
+        "body": body,
+        "several": body * 3,
+        "chunked": chunked + b"3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nX: y\r\n\r\n" + body,
+        "gzip": head
+        + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
+        + packed,
+        "large": head + b"Content-Length: 1500\r\n\r\n" + b"x" * 1_500 + body,
+        "upgrade": head
+        + b"Upgrade: h2c\r\nConnection: Upgrade\r\nContent-Length: 3\r\n\r\nabc"
+        + body,
+        "expect": head + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "health": b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + b"HEAD /livez HTTP/1.0\r\n\r\n",
+        "json": body.replace(b"x-protobuf", b"json; charset=utf-8").replace(b"/v1/", b"/v2/"),
+        "refused": b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n" * 3 + body,
+    }
+    requests |= {name: abuse.payload(30, chunked) for name, abuse in ABUSES.items()}
+    requests |= {name: head + line + b"\r\nabc" + body for name, line in SMUGGLING.items()}
+    for name, sent in requests.items():
+        yield name, b"\x07" + sent
+
+
+def http2_seeds() -> Seeds:
+    """Calls of every kind, then floods, short; cut into reads of 64 bytes."""
+    block = frames.header_block(authorization="")
+    health = frames.header_block({":path": "/grpc.health.v1.Health/Watch"})
+    packed = gzip.compress(b"abc" * 9, mtime=0)
+    first = frames.headers(1, block)
+    call = first + frames.data(1, b"\0\0\0\0\3abc", end=True)
+    calls = {
+        "call": call,
+        "pieces": first + frames.data(1, b"\0\0\0") + frames.data(1, b"\0\3abc", end=True),
+        "trailers": first
+        + frames.data(1, b"\0\0\0\0\1a")
+        + frames.headers(1, b"\0\1x\1y", end=True),
+        "gzip": frames.headers(1, frames.header_block({"grpc-encoding": "gzip"}))
+        + frames.data(1, b"\1" + len(packed).to_bytes(4, "big") + packed, end=True),
+        "reset": call + frames.headers(3, block) + frames.reset(3),
+        "health": frames.headers(1, health) + frames.data(1, bytes(5), end=True),
+        "two": call + frames.headers(3, block) + frames.data(3, b"\0\0\0\0\1z", end=True),
+        "late": frames.headers(1, frames.header_block({"grpc-timeout": "1n"})),
+        "not_grpc": frames.headers(
+            1, frames.header_block({"content-type": "text/plain"}), end=True
+        ),
+        "goaway": call + frames.frame(7, bytes(8)),
+    }
+    calls |= {name: flood.payload(10, block) for name, flood in FLOODS.items()}
+    for name, sent in calls.items():
+        yield name, b"\x3f" + frames.opening() + sent
+
+
+def seeds_of(target: str) -> Seeds:
+    """The seeds of a target."""
+    others = {"json": json_seeds, "http1": http1_seeds, "http2": http2_seeds}
+    return others[target]() if target in others else encoder_seeds(target)
+
+
 def main() -> None:
-    for target in (*REQUEST_OF_SIGNAL, "json"):
+    for target in (*REQUEST_OF_SIGNAL, "json", "http1", "http2"):
         directory = CORPUS / target
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.glob("seed-*"):
             old.unlink()
-        for name, content in json_seeds() if target == "json" else encoder_seeds(target):
+        for name, content in seeds_of(target):
             (directory / f"seed-{name}").write_bytes(content)
 
 
