@@ -15,7 +15,7 @@ from pathlib import Path
 import trustme
 import uvloop
 
-from tests.attacks.gateway import Fared, Gateway, gateway
+from tests.attacks.gateway import Gateway, gateway
 from tests.attacks.waves import TLS_WAVES, WAVES, Wave
 
 ALONE_SECONDS = 5.0
@@ -28,6 +28,7 @@ COLUMNS = (
     "counted as",
     "good client's p99 alone → during, ms",
     "failed",
+    "gateway's CPU, s",
     "RSS before → peak → after, MiB",
 )
 
@@ -82,40 +83,38 @@ def suffer(attacked: Gateway, waves: dict[str, Wave]) -> None:
     with attacked.good_client() as alone:
         time.sleep(ALONE_SECONDS)
     for name, wave in waves.items():
-        before, counted = attacked.memory_bytes(), attacked.refused()
+        before, counted, worked = (
+            attacked.memory_bytes(),
+            attacked.refused(),
+            attacked.cpu_seconds(),
+        )
         with attacked.good_client() as during, attacked.watched() as peak:
             answers = uvloop.run(_counted(wave, attacked))
+        cpu_seconds = attacked.cpu_seconds() - worked
         time.sleep(REST_SECONDS)
-        reasons = attacked.refused() - counted
-        memory = (before, peak[0], attacked.memory_bytes())
-        print(row(name, wave, answers, reasons, (alone, during), memory), flush=True)
+        cells = (
+            name.replace("_", " "),
+            wave.size,
+            listed(answers),
+            wave.limit,
+            listed(attacked.refused() - counted),
+            f"{alone.p99_ms:.0f} → {during.p99_ms:.0f}",
+            f"{during.failed} of {len(during.seconds) + during.failed:,}",
+            f"{cpu_seconds:.1f}",
+            " → ".join(
+                f"{size / 2**20:.0f}" for size in (before, peak[0], attacked.memory_bytes())
+            ),
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def listed(counts: Counter[str]) -> str:
+    """The most frequent ones."""
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.most_common(3))
 
 
 async def _counted(wave: Wave, attacked: Gateway) -> Counter[str]:
     return await wave.run(attacked.ports, wave.seconds)
-
-
-def row(
-    name: str,
-    wave: Wave,
-    answers: Counter[str],
-    reasons: Counter[str],
-    fared: tuple[Fared, Fared],
-    memory: tuple[int, int, int],
-) -> str:
-    """One line of the table."""
-    alone, during = fared
-    cells = (
-        name.replace("_", " "),
-        wave.size,
-        ", ".join(f"{answer} × {count:,}" for answer, count in answers.most_common(3)),
-        wave.limit,
-        ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common(3)),
-        f"{alone.p99_ms:.0f} → {during.p99_ms:.0f}",
-        f"{during.failed} of {len(during.seconds) + during.failed:,}",
-        " → ".join(f"{size_bytes / 2**20:.0f}" for size_bytes in memory),
-    )
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

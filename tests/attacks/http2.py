@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from tests.attacks.frames import data, frame, header_block, headers, reset
 
 CALM: Final = "ENHANCE_YOUR_CALM"
-DATA, PRIORITY, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 2, 4, 6, 7, 8, 9
+DATA, PRIORITY, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 2, 4, 6, 8, 9
 PRIORITY_UPDATE: Final = 16
 ACK: Final = 1
 PADDED: Final = 8

@@ -1,4 +1,4 @@
-"""The attacks at full size: each a coroutine that goes on for so many seconds and counts answers."""
+"""The attacks at full size: each goes on for so many seconds and counts what was answered."""
 
 import asyncio
 import gzip
@@ -106,7 +106,7 @@ async def again_and_again(
 def flood(name: str, frames: int) -> Wave:
     one = FLOODS[name]
     payload = opening() + one.payload(frames, header_block())
-    size = f"{ATTACKERS} × {frames:,} frames, again and again"
+    size = f"{ATTACKERS} x {frames:,} frames, again and again"
     return Wave(
         size,
         one.limit,
@@ -118,7 +118,7 @@ def abuse(name: str, size: int) -> Wave:
     one = ABUSES[name]
     head = post(length=None, headers={"Transfer-Encoding": "chunked"}, authorization=None)
     payload = one.payload(size, head)
-    text = f"{ATTACKERS} × {len(payload) / 1e6:.1f} MB, again and again"
+    text = f"{ATTACKERS} x {len(payload) / 1e6:.1f} MB, again and again"
     return Wave(
         text,
         one.limit,
@@ -161,7 +161,7 @@ async def held(port: int, count: int, hello: bytes, drip: bytes, seconds: float)
     return answers
 
 
-def holding(
+def holding(  # noqa: PLR0917  (a row of a table)
     transport: str, count: int, hello: bytes, drip: bytes, limit: str, seconds: float
 ) -> Wave:
     return Wave(
@@ -190,7 +190,7 @@ def bombs(transport: str, name: str) -> Wave:
         )
         told_by = grpc_status
     return Wave(
-        f"{ATTACKERS} × {len(bomb) / 1e6:.1f} MB that become 1 GiB",
+        f"{ATTACKERS} x {len(bomb) / 1e6:.1f} MB that become 1 GiB",
         "body_bytes_max, INGEST_MEMORY_BYTES_MAX",
         lambda ports, seconds: again_and_again(
             getattr(ports, transport), payload, told_by, seconds

@@ -5,10 +5,12 @@ through an executable LAUNCHER, which libFuzzer calls again when it merges corpo
 """
 
 import asyncio
+import hashlib
 import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 from zlib import crc32
 
@@ -33,7 +35,14 @@ def main() -> None:
 
     def one_input(data: bytes) -> None:
         compare = COMPARES and len(data) <= COMPARED_BYTES_MAX and crc32(data) % compared_of == 0
-        check(data, compare=compare)
+        try:
+            check(data, compare=compare)
+        except Exception:
+            # libFuzzer does not always keep what Python raised on.
+            kept = Path(os.environ["FUZZ_FINDINGS"] + hashlib.sha1(data).hexdigest())
+            kept.write_bytes(data)
+            print(f"Test unit written to {kept}", file=sys.stderr)
+            raise
 
     atheris.Setup([launcher, *arguments], one_input)
     atheris.Fuzz()

@@ -167,8 +167,8 @@ async def talk(listener: Listener, sent: bytes, read_bytes: int) -> Counter[Expo
     connection.connection_made(pipe)
     for piece in pieces_of(sent, read_bytes):
         await deliver(connection, pipe, piece)
-    if not pipe.ended:
-        connection.eof_received()
+    if not pipe.ended and not connection.eof_received():
+        pipe.close()
     await turns()
     now = asyncio.get_running_loop().time()
     # Its time limits end it, once and for all.
