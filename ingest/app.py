@@ -27,6 +27,7 @@ from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
+from ingest.open_files import connections_allowed
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
@@ -232,7 +233,10 @@ def _request_seed(settings: Settings) -> int:
 
 
 def _receivers(settings: Settings, gateway: Gateway) -> list[Receiver]:
-    limits = Limits(body_bytes_max=settings.ingest_body_bytes_max)
+    limits = Limits(
+        body_bytes_max=settings.ingest_body_bytes_max,
+        connections_max=connections_allowed(Limits().connections_max),
+    )
     several = settings.ingest_workers > 1
     host = settings.listen_host
     grpc: Receiver

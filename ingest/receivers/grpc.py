@@ -45,6 +45,7 @@ _HTTP_REFUSALS: Final = {
     405: ((b":status", b"405"), (b"allow", b"POST")),
     415: ((b":status", b"415"),),
 }
+DATA_BYTES_PER_EVENT: Final = 4 << 10
 # Connections that started together do not all end together.
 _AGE_JITTER: Final = 0.1
 
@@ -86,7 +87,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
         self._failures = 0
         # Events since the last request that brought no data.
         self._idle_events = 0
-        self._small_scratch = self._scratch[: limits.suspect_read_bytes]
+        self._busy_scratch = self._scratch[: limits.busy_read_bytes]
+        self._mostly_data = False
         self._closed = False
         self._closed_at = 0.0
         now = self._loop.time()
@@ -113,9 +115,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._flush()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
-        # A flood is found out after a read: a client that may be one gets short reads.
-        suspect = not self._served or self._idle_events > self._limits.suspect_events
-        return self._small_scratch if suspect else self._scratch
+        return self._scratch if self._mostly_data else self._busy_scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._closed:
@@ -135,6 +135,8 @@ class GrpcConnection(asyncio.BufferedProtocol):
             self._break(error)
             return
         self._since = self._loop.time()
+        # Without an event it was a part of a large frame.
+        self._mostly_data = nbytes >= DATA_BYTES_PER_EVENT * len(events)
         self._idle_events += len(events)
         if self._idle_events > self._limits.idle_events_max:
             self._calm_down("idle_events")

@@ -64,9 +64,9 @@ class Limits:
     data_piece_bytes_min: int = 32
     # (burst, in a second) of frames that HTTP/2 has to put up with: unknown, late, ill-timed.
     glitches_rate: tuple[int, int] = (1_000, 33)
-    # What one read may bring of a connection that has not shown that it brings data.
-    suspect_read_bytes: int = 16 << 10
-    suspect_events: int = 500
+    # What one read may bring of a connection whose last read was not mostly data: all that is in
+    # it is taken in one turn of the event loop.
+    busy_read_bytes: int = 16 << 10
     # gRPC clients keep connections for later calls; one without calls and pings ends after this.
     grpc_idle_seconds: float = 300.0
     connection_age_seconds: float = 1_800.0

@@ -115,7 +115,7 @@ FLOODS: Final[dict[str, Flood]] = {
         lambda n, block: (
             headers(1, block) + frame(DATA, b"\xff" + bytes(255), flags=PADDED, stream_id=1) * n
         ),
-        *(20_000, "FLOW_CONTROL_ERROR", "protocol", "stream_window_bytes"),
+        *(20_000, CALM, "idle_events", "idle_events_max, stream_window_bytes"),
     ),
     "tiny_data": Flood(
         lambda n, block: (

@@ -38,7 +38,6 @@ LIMITS: Final = Limits(
     streams_max=4,
     pings_max=3,
     idle_events_max=30,
-    suspect_events=5,
 )
 # None of these is reached by an input.
 WIDE: Final = Limits(streams_max=10_000, failures_max=10_000, pings_max=10_000)
