@@ -12,8 +12,7 @@ COMPILE = (
     ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
 )
 LINK = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
-# What a fault in the codec could be used for is made hard: tests/unit/ingest/codec/test_hardening.py
-# looks for it in what was built.
+# A fault in the codec is made hard to use; test_hardening.py looks for it in what was built.
 HARDENING = [
     *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
     *("-fstack-protector-strong", "-fstack-clash-protection"),

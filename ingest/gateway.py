@@ -16,6 +16,7 @@ from ingest.admission import Account, Admission, MemoryBudget
 from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
+from ingest.codec.reference.items import Receipt
 from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
@@ -212,6 +213,11 @@ class Gateway:
         at = At(minute, tenant, signal.value)
         self._counts.answered(at, accepted=appended.accepted, rejected=appended.rejected)
         _count(signal, appended)
+        if appended.rejected:
+            receipt = Receipt(
+                *(tenant, request.received_ns, request.retention_days, request.workspace_id)
+            )
+            self._counts.sample.keep(at, request.body, receipt, appended.rejected)
         if contradictions := appended.rejected.get("tenant_contradiction"):
             whose = f"tenant {tenant}" if tenant else f"workspace {principal.workspace_id}"
             what = f"{contradictions} {ITEMS_OF_SIGNAL[signal]} name another tenant or workspace"

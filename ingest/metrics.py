@@ -54,6 +54,11 @@ ITEMS_REJECTED = Counter(
     "Spans, log records or data points refused one by one inside accepted requests, by reason",
     ["signal", "reason"],
 )
+REJECTED_SAMPLED = Counter(
+    "telemetryflow_ingest_rejected_sampled",
+    "Rejected items of which name, ids, time and attribute keys were kept as samples",
+    ["signal"],
+)
 ITEM_WARNINGS = Counter(
     "telemetryflow_ingest_item_warnings",
     "Repairs made to accepted items (for example text that was not UTF-8), by kind",

@@ -120,6 +120,11 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
     ledger.add_argument("--tenant", default="", help="only this one (default: all)")
     ledger.add_argument("--reasons", action="store_true", help="why what was not taken")
     ledger.add_argument("--minutes", type=int, default=15, help="so far back (default 15)")
+    rejected = _add(
+        commands, "rejected", "items that were rejected, and why: a sample", "cli.rejected:rejected"
+    )
+    rejected.add_argument("--tenant", default="", help="only this one (default: all)")
+    rejected.add_argument("--minutes", type=int, default=60, help="so far back (default 60)")
     _add(commands, "drain", "move what the embedded log holds into Kafka", "cli.drain:drain")
     send = _add(commands, "send", "send realistic data through the OpenTelemetry SDK", "send:send")
     send.add_argument(

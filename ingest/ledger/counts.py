@@ -3,7 +3,8 @@
 One JSON document in `telemetry.ledger.v1`, at most 1 000 counts each:
 
     {"v":1,"gateway":id of this process,"seq":7,
-     "counts":[[minute (Unix),tenant,signal,event,reason,items],…]}
+     "counts":[[minute (Unix),tenant,signal,event,reason,items],…],
+     "rejected":[[minute,tenant,signal,reason,service,name,trace id,span id,time,[key,…]],…]}
 
 A document whose append has an unknown outcome is appended again, unchanged: readers ignore a `seq`
 that they have seen.
@@ -16,10 +17,11 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from time import time
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
+from ingest.ledger.rejected import RejectedSample
 from ingest.log import TelemetryLog
 from ingest.signals import LEDGER_TOPIC
 from shared.errors import TelemetryFlowError
@@ -57,6 +59,8 @@ class GatewayCounts:
         # By place, event and reason.
         self._counts: Counter[tuple[At, str, str]] = Counter()
         self._untold: list[bytes] = []
+        # Of items that were rejected.
+        self.sample = RejectedSample()
 
     def add(self, at: At, event: str, items: int, reason: str = "") -> None:
         """Count *items*; nothing is told yet."""
@@ -90,23 +94,25 @@ class GatewayCounts:
 
     async def flush(self) -> None:
         """Tell everything now. Raises Unavailable; then it is told with the next flush."""
-        self._gather()
+        # While the log takes nothing, counts go on growing together instead of piling up.
+        if not self._untold:
+            kept = self.sample.take()
+            self._gather(await asyncio.to_thread(self.sample.describe, kept) if kept else [])
         while self._untold:
             await self._log.append(LEDGER_TOPIC, 0, self._untold[0], ())
             del self._untold[0]
 
-    def _gather(self) -> None:
-        # While the log takes nothing, counts go on growing together instead of piling up.
-        if self._untold or not self._counts:
-            return
+    def _gather(self, samples: list[list[Any]]) -> None:
         counts = [[*at, event, reason, n] for (at, event, reason), n in self._counts.items()]
         self._counts.clear()
-        for first in range(0, len(counts), COUNTS_PER_DOCUMENT_MAX):
+        for first in range(0, len(counts) or len(samples), COUNTS_PER_DOCUMENT_MAX):
             self._sequence += 1
-            document = {
+            document: dict[str, Any] = {
                 "v": LEDGER_VERSION,
                 "gateway": self._gateway,
                 "seq": self._sequence,
                 "counts": counts[first : first + COUNTS_PER_DOCUMENT_MAX],
             }
+            if samples:
+                document["rejected"], samples = samples, []
             self._untold.append(orjson.dumps(document))

@@ -1,4 +1,5 @@
-"""What gateways and writers told, into the tables tf_ledger and tf_usage, exactly once.
+"""What gateways and writers told, into tf_ledger, tf_usage and tf_rejected, exactly
+once.
 
 The same principle as for telemetry: a range of documents is planned, the plan is committed with the
 offset, the sums are inserted under a token, the end is committed. A document that was told twice
@@ -41,6 +42,12 @@ CLOCK_SECONDS: Final = 10.0
 SEEN_DOCUMENTS: Final = 5_000
 _METADATA_VERSION: Final = 1
 
+# After the minute, in the order of the document.
+_REJECTED_COLUMNS: Final = (
+    *("TenantId", "Signal", "Reason", "ServiceName", "Name", "TraceId", "SpanId"),
+    *("TimeUnixNano", "AttributeKeys"),
+)
+
 logger = logging.getLogger(__name__)
 
 Place = tuple[str, int]
@@ -65,16 +72,19 @@ class Usage:
 
 
 class Sums:
-    """What documents say, added up as rows of the two tables."""
+    """What documents say, added up as rows of the three tables."""
 
     def __init__(self) -> None:
         self.ledger: Counter[Row] = Counter()
         self.usage: defaultdict[UsagePlace, Usage] = defaultdict(Usage)
+        # Samples of rejected items, see ingest.ledger.rejected.
+        self.rejected: list[Sequence[Any]] = []
 
     def add(self, document: dict[str, Any]) -> None:
         """Add a document; KeyError, TypeError or ValueError, and nothing added, when it is none."""
         if "gateway" in document:
             self.ledger.update(_told_by_gateway(document))
+            self.rejected += document.get("rejected", ())
             return
         ledger, usage = _told_by_writer(document)
         self.ledger.update(ledger)
@@ -241,6 +251,7 @@ class LedgerWriter:
             _add(sums, record, position.seen)
         await self._insert("tf_ledger", _ledger_rows(sums), position.token)
         await self._insert("tf_usage", _usage_rows(sums), position.token)
+        await self._insert("tf_rejected", _rejected_rows(sums), position.token)
         await self._log.commit(LEDGER_GROUP, *place, position.end + 1)
         position.offset, position.end = position.end + 1, None
         return True
@@ -337,3 +348,8 @@ def _usage_rows(sums: Sums) -> Iterator[dict[str, Any]]:
             "Bytes": used.bytes,
             "LastMinute": used.last_minute,
         }
+
+
+def _rejected_rows(sums: Sums) -> Iterator[dict[str, Any]]:
+    for minute, *rest in sums.rejected:
+        yield {"Minute": minute * 60} | dict(zip(_REJECTED_COLUMNS, rest, strict=False))

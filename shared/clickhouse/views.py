@@ -54,6 +54,7 @@ _VIEWS: Final = {
     "otel_traces": ("tf_traces", _TRACES),
     "otel_logs": ("tf_logs", _LOGS),
     **{view: (table, _METRIC) for view, table in _METRIC_VIEWS.items()},
+    "rejected_items": ("tf_rejected", "* EXCEPT (TenantId)"),
 }
 # tf_trace_ts knows traces by their hash only, and tools ask by TraceId: the spans answer, through
 # the index on the id.

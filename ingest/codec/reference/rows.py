@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ingest.codec.reference.items import Item, Receipt, Rejected, Row, scopes_of
 from ingest.codec.reference.logs import log_item
@@ -13,7 +13,7 @@ from ingest.codec.reference.traces import span_item
 from ingest.codec.reference.wire import Request, decoded
 
 # The table of an item, the columns of its origin, and what fills it with both.
-Found = tuple[str, Row, Callable[[Item, Row], None]]
+Found = tuple[str, Row, partial[None]]
 
 
 @dataclass(slots=True)
@@ -42,6 +42,19 @@ def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
         else:
             rows.items.append(item)
     return rows
+
+
+def rejected_of(signal: str, body: bytes, receipt: Receipt) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The items of an Export request that are rejected for what they are, with the reason.
+
+    An item is told by its messages: `span`, `record` or `one` (a data point), and its `origin`.
+    """
+    for table, origin, fill in _ITEMS_OF[signal](decoded(signal, body)):
+        try:
+            receipt.require_own(origin["ResourceAttributes"])
+            fill(Item(table, receipt), origin)
+        except Rejected as rejection:
+            yield rejection.reason, {"origin": origin, **fill.keywords}
 
 
 def _spans(request: Request) -> Iterator[Found]:

@@ -261,6 +261,8 @@ async def test_C034_refused_items_are_counted_with_reason_and_advice() -> None:
     assert "1 of 5 spans refused" in answer.message
     assert "16 bytes" in answer.message
     assert await rows_in(log) == 4
+    (kept,) = gateway._counts.sample.take()
+    assert (kept.at.tenant, kept.reasons) == ("default", {"invalid_trace_id"})
     await gateway.close()
 
 
