@@ -9,7 +9,7 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate new-module proto test format lint bench fuzz chaos crash-matrix contract-table contract-mutants wheel lock clean doctor
+.PHONY: help run migrate new-module proto test format lint bench fuzz asan attacks chaos crash-matrix contract-table contract-mutants wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,14 @@ bench: $(VENV)/.dev $(VENV)/.built ## micro benchmarks: CPU seconds per million 
 fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
+
+asan: $(VENV)/.dev ## the codec's unit tests under AddressSanitizer (needs clang and Python 3.11)
+	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python tests/fuzz/run.py --unit-tests
+
+attacks: $(VENV)/.dev $(VENV)/.built ## attack a gateway at full size, on both gRPC engines; prints tables
+	$(BIN)/python -m tests.attacks
+	$(BIN)/python -m tests.attacks --engine grpcio
 
 chaos: $(VENV)/.dev $(VENV)/.built ## the long chaos campaign on Kafka, SEEDS x ITEMS; writes docs/chaos/kafka.md
 	$(BIN)/python -m tests.chaos.campaign --seeds $(SEEDS) --items $(ITEMS) --log kafka \

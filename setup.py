@@ -1,7 +1,6 @@
 """The compiled extensions; everything else about the package is in pyproject.toml."""
 
 import os
-import platform
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -17,8 +16,6 @@ HARDENING = [
     *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
     *("-fstack-protector-strong", "-fstack-clash-protection"),
 ]
-if platform.machine() == "x86_64":
-    HARDENING.append("-fcf-protection=full")
 if SANITIZE:
     HARDENING = []
 

@@ -461,7 +461,8 @@ class HttpConnection(HeadReader, asyncio.BufferedProtocol):
         last.complete = True
         self._current = None
         self._closing = True
-        self._direct = None
+        # The parser may hold headers and trailers that never ended.
+        self._direct = self._parser = None
 
     # --- writing ---
 

@@ -33,6 +33,10 @@ SANITIZE: Final = "address,fuzzer-no-link"
 DEFINES: Final = "-DTELEMETRYFLOW_NO_SLACK"
 BUILD_SECONDS_MAX: Final = 600
 SLACK_SECONDS: Final = 120
+UNIT_TESTS_SECONDS_MAX: Final = 1_800
+# They limit the address space, of which the sanitiser needs terabytes, or look at the product's own
+# build.
+NOT_SANITISED: Final = ("test_encoder_memory", "test_hardening")
 INPUT_BYTES_MAX: Final = 4_096
 INPUT_SECONDS_MAX: Final = 10
 MEMORY_MEGABYTES_MAX: Final = 2_048
@@ -50,6 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--seconds", type=int, default=15, help="for each target (default 15)")
     parser.add_argument("--keep", action="store_true", help="add what was found to the corpus")
+    parser.add_argument(
+        "--unit-tests", action="store_true", help="instead: the codec's tests, on the same build"
+    )
     chosen = parser.parse_args(arguments)
     targets = chosen.targets or list(TARGETS)
     if unknown := set(targets) - set(TARGETS):
@@ -59,6 +66,8 @@ def main(arguments: Sequence[str]) -> int:
     except NotBuiltError as error:
         print(error, file=sys.stderr)
         return 2
+    if chosen.unit_tests:
+        return unit_tests(preload)
     found = [target for target in targets if not fuzz(target, preload, chosen.seconds)]
     if chosen.keep and not found:
         for target in targets:
@@ -123,18 +132,36 @@ def compile_extensions() -> None:
         raise NotBuiltError(f"the build failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
 
+def sanitised(preload: Path) -> dict[str, str]:
+    """The environment in which the sanitised extensions can be loaded."""
+    return {
+        "LD_PRELOAD": str(preload),
+        "PYTHONMALLOC": "malloc",  # every bytes object gets a red zone of its own
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+    }
+
+
+def unit_tests(preload: Path) -> int:
+    """Runs the codec's own tests under the sanitiser, but those of limited address space."""
+    line = [
+        *(sys.executable, "-P", "-m", "pytest", "tests/unit/ingest/codec", "-q"),
+        *("-o", f"pythonpath={TREE} {ROOT}", "-p", "no:cacheprovider", "--timeout=600"),
+        *(f"--ignore=tests/unit/ingest/codec/{name}.py" for name in NOT_SANITISED),
+    ]
+    environment = {**os.environ, **sanitised(preload)}
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, timeout=UNIT_TESTS_SECONDS_MAX, check=False
+    )
+    return done.returncode
+
+
 def command(target: str, preload: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """How to start `drive.py`, and in which environment."""
     # Of the edges only Python is instrumented: the sanitiser would slow it down for nothing.
-    sanitised = {
-        "LD_PRELOAD": str(preload),
-        "PYTHONMALLOC": "malloc",  # every bytes object gets a red zone of its own
-    }
     environment = {
         **os.environ,
-        **({} if target in EDGE_TARGETS else sanitised),
+        **({} if target in EDGE_TARGETS else sanitised(preload)),
         "PYTHONPATH": f"{TREE}{os.pathsep}{ROOT}",
-        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "FUZZ_FINDINGS": f"{FINDINGS}/{target}-",
     }
     drive = ROOT / "tests" / "fuzz" / "drive.py"
