@@ -262,7 +262,8 @@ async def test_C034_refused_items_are_counted_with_reason_and_advice() -> None:
     assert "16 bytes" in answer.message
     assert await rows_in(log) == 4
     (kept,) = gateway._counts.sample.take()
-    assert (kept.at.tenant, kept.reasons) == ("default", {"invalid_trace_id"})
+    assert kept.at.tenant == "default"
+    assert "invalid_trace_id" in kept.reasons
     await gateway.close()
 
 
