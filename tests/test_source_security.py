@@ -27,7 +27,10 @@ LABELS = {
 
 
 # ClickHouse's DDL has no parameters: its names are checked where they come from.
-TO_CLICKHOUSE = ("ingest/", "shared/clickhouse/", "control/cli/ledger.py")
+TO_CLICKHOUSE = (
+    *("ingest/", "shared/clickhouse/"),
+    *("control/cli/ledger.py", "control/cli/rejected.py"),
+)
 # CREATE DATABASE takes none: the name is an operator's, and quoted.
 NO_PARAMETERS = {"shared/postgres/migrate.py"}
 

@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := set(targets) - set(TARGETS):
         parser.error(f"unknown target {', '.join(sorted(unknown))}")
     try:
-        preload = build()
+        # The edges are Python alone.
+        preload = build() if set(targets) - set(EDGE_TARGETS) else Path()
     except NotBuiltError as error:
         print(error, file=sys.stderr)
         return 2
@@ -161,7 +162,7 @@ def command(target: str, preload: Path, *arguments: str) -> tuple[list[str], dic
     environment = {
         **os.environ,
         **({} if target in EDGE_TARGETS else sanitised(preload)),
-        "PYTHONPATH": f"{TREE}{os.pathsep}{ROOT}",
+        "PYTHONPATH": str(ROOT) if target in EDGE_TARGETS else f"{TREE}{os.pathsep}{ROOT}",
         "FUZZ_FINDINGS": f"{FINDINGS}/{target}-",
     }
     drive = ROOT / "tests" / "fuzz" / "drive.py"
