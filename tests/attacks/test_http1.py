@@ -141,7 +141,7 @@ async def test_S06_unread_answers_end_the_connection() -> None:
 
 async def test_S06_a_client_that_is_closed_and_does_not_read_is_gone_soon() -> None:
     """Half-closed, too: there is then no end to be written that could be waited for."""
-    limits = Limits(linger_seconds=0.1, tick_seconds=0.02)
+    limits = Limits(linger_seconds=0.1, body_grace_seconds=0.1, tick_seconds=0.02)
     gateway = FakeGateway()
     gateway.gate = asyncio.Event()
     async with http_server(gateway, limits=limits) as server:
