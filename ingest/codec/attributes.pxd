@@ -3,8 +3,10 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from ingest.codec.columns cimport Column
-from ingest.codec.dictionary cimport Dictionary
-from ingest.codec.memory cimport Arena, Buffer, Slice
+from ingest.codec.dictionary cimport Dictionary, word_of_slice
+from ingest.codec.memory cimport Arena, Buffer, Slice, reserve
+from ingest.codec.values cimport KeyValue, read_key_value
+from ingest.codec.wire cimport is_plain_pair
 
 cdef enum:
     SHAPE_KEYS_MAX = 32
@@ -37,7 +39,6 @@ cdef void open_attributes(Attributes* attributes, Dictionary* key_words) noexcep
 cdef void close_attributes(Attributes* attributes) noexcept nogil
 cdef void forget_shapes(Attributes* attributes) noexcept nogil
 cdef void begin_attributes(Attributes* attributes) noexcept nogil
-cdef void add_attribute(Attributes* attributes, Slice key_value, Arena* arena) noexcept nogil
 cdef void add_text_attribute(
     Attributes* attributes, Slice key, Slice text, Arena* arena
 ) noexcept nogil
@@ -46,3 +47,22 @@ cdef void put_attributes(
     Attributes* attributes, Column* column, Buffer* scratch, Arena* arena
 ) noexcept nogil
 cdef void put_series(Attributes* attributes, Buffer* out, Buffer* scratch, Arena* arena) noexcept nogil
+
+
+cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
+    cdef Entry* entry
+    reserve(&attributes.entries, sizeof(Entry))
+    entry = <Entry*>(attributes.entries.data + attributes.entries.used)
+    entry.key = key
+    entry.value = value
+    attributes.entries.used += sizeof(Entry)
+
+
+cdef inline void add_attribute(
+    Attributes* attributes, Slice key_value, Arena* arena
+) noexcept nogil:
+    """One KeyValue message."""
+    cdef KeyValue pair
+    if not is_plain_pair(key_value, &pair.key, &pair.value):
+        pair = read_key_value(key_value, arena)
+    add_entry(attributes, word_of_slice(attributes.key_words, pair.key), pair.value)

@@ -11,8 +11,9 @@ from ingest.codec.memory cimport (
     write_varint,
 )
 from ingest.codec.values cimport (
-    STRING_VALUE, KeyValue, Value, put_value, read_key_value, read_value, sort_keys,
+    STRING_VALUE, Value, put_value, read_value, sort_keys,
 )
+from ingest.codec.wire cimport is_plain_number, is_plain_text, plain_number
 
 
 cdef void open_attributes(Attributes* attributes, Dictionary* key_words) noexcept nogil:
@@ -37,21 +38,6 @@ cdef void begin_attributes(Attributes* attributes) noexcept nogil:
     attributes.entries.used = 0
     attributes.kept = 0
     attributes.key_words.latest = 0
-
-
-cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
-    cdef Entry* entry
-    reserve(&attributes.entries, sizeof(Entry))
-    entry = <Entry*>(attributes.entries.data + attributes.entries.used)
-    entry.key = key
-    entry.value = value
-    attributes.entries.used += sizeof(Entry)
-
-
-cdef void add_attribute(Attributes* attributes, Slice key_value, Arena* arena) noexcept nogil:
-    """One KeyValue message."""
-    cdef KeyValue pair = read_key_value(key_value, arena)
-    add_entry(attributes, word_of_slice(attributes.key_words, pair.key), pair.value)
 
 
 cdef void add_text_attribute(
@@ -126,13 +112,22 @@ cdef uint32_t sort_entries(
     return kept
 
 
-cdef inline Slice value_text(Value value, Buffer* scratch, Arena* arena) noexcept nogil:
-    cdef Slice text = value.text
-    if value.member != STRING_VALUE:
-        scratch.used = 0
-        put_value(value, scratch, arena)
-        text.at = scratch.data
-        text.end = scratch.data + scratch.used
+cdef inline Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexcept nogil:
+    cdef Value value
+    cdef Slice text
+    if is_plain_text(message, &text):
+        return text
+    if is_plain_number(message):
+        value.member = message.at[0] >> 3
+        value.scalar = plain_number(message)
+    else:
+        value = read_value(message, arena)
+    if value.member == STRING_VALUE:
+        return value.text
+    scratch.used = 0
+    put_value(value, scratch, arena)
+    text.at = scratch.data
+    text.end = scratch.data + scratch.used
     return text
 
 
@@ -157,7 +152,7 @@ cdef void put_attributes(
     for position in range(attributes.kept):
         one = entry + attributes.order[position]
         put_u32(&column.keys, one.key)
-        text = value_text(read_value(one.value, arena), scratch, arena)
+        text = value_text(one.value, scratch, arena)
         if column.kind == WORD_MAP:
             put_u32(&column.data, value_word(column, column.key_words.words + one.key, text))
         else:
@@ -175,5 +170,5 @@ cdef void put_series(Attributes* attributes, Buffer* out, Buffer* scratch, Arena
         one = entry + attributes.order[position]
         text = text_of(attributes.key_words, one.key)
         put_text(out, text.at, text.end - text.at)
-        text = value_text(read_value(one.value, arena), scratch, arena)
+        text = value_text(one.value, scratch, arena)
         put_text(out, text.at, text.end - text.at)

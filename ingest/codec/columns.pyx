@@ -104,11 +104,13 @@ cdef void emit_words(
     used = renumbered + dictionary.count
     memset(renumbered, 0, (<size_t>dictionary.count) * 4)
     used[0] = 0
+    renumbered[0] = 1  # while others are met: word 0 has its place
     for row in range(rows):
-        if word[row] and not renumbered[word[row]]:
+        if not renumbered[word[row]]:
             renumbered[word[row]] = count
             used[count] = word[row]
             count += 1
+    renumbered[0] = 0
     width = 0 if count <= 256 else 1 if count <= 65536 else 2
     put_u64(out, DICTIONARY_FLAGS | width)
     put_u64(out, count)

@@ -70,12 +70,8 @@ for _number in range(3):
     CODES[_number] = slice_of(_code_names[_number])
 
 
-cdef void read_span_text(
-    Encoding* encoding, Span* span, Field* field, const uint8_t* tag
-) noexcept nogil:
-    if field.number == 9:
-        add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
-    elif field.number == 1:
+cdef void read_span_text(Span* span, Field* field, const uint8_t* tag) noexcept nogil:
+    if field.number == 1:
         span.trace_id = field.text
     elif field.number == 2:
         span.span_id = field.text
@@ -103,7 +99,10 @@ cdef void read_span(Encoding* encoding, Slice message, Span* span) noexcept nogi
         if not next_field(&message, &field):
             break
         if field.type == LENGTH:
-            read_span_text(encoding, span, &field, tag)
+            if field.number == 9:
+                add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
+            else:
+                read_span_text(span, &field, tag)
         elif field.type == FIXED64:
             if field.number == 7:
                 span.start = field.scalar

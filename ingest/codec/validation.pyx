@@ -12,7 +12,7 @@ from libc.string cimport memcpy, memset
 
 from ingest.codec.memory cimport Buffer, Slice, put_bytes, put_u8, put_varint, reserve
 from ingest.codec.wire cimport (
-    END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, is_plain_pair, is_plain_text,
+    END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, is_plain_number, is_plain_pair, is_plain_text,
     read_fixed64,
 )
 
@@ -96,18 +96,29 @@ def _fill_schema() -> None:
 _fill_schema()
 
 
+cdef extern from *:
+    """
+    /* At least 16 bytes, 16 a step; the last step overlaps the one before. */
+    static inline int telemetryflow_is_long_ascii(const uint8_t* at, size_t size) {
+        typedef uint64_t Pair __attribute__((vector_size(16), aligned(1), may_alias));
+        Pair bits = *(const Pair*)(at + size - 16);
+        for (; size > 16; at += 16, size -= 16) bits |= *(const Pair*)at;
+        return ((bits[0] | bits[1]) & 0x8080808080808080) == 0;
+    }
+    """
+    bint is_long_ascii "telemetryflow_is_long_ascii"(const uint8_t* at, size_t size) noexcept nogil
+
+
 cdef inline bint is_ascii(const uint8_t* at, const uint8_t* end) noexcept nogil:
-    """Eight bytes a step; the last step overlaps the one before."""
     cdef size_t size = end - at
     cdef uint64_t word = 0
     cdef uint64_t last = 0
     cdef uint32_t half
+    if size >= 16:
+        return is_long_ascii(at, size)
     if size >= 8:
-        memcpy(&last, end - 8, 8)
-        while size > 8:
-            word |= read_fixed64(at)
-            at += 8
-            size -= 8
+        word = read_fixed64(at)
+        last = read_fixed64(end - 8)
     elif size >= 4:
         memcpy(&half, at, 4)
         word = half
@@ -208,11 +219,16 @@ cdef inline int pass_scalar(Slice* at, uint32_t type) noexcept nogil:
 
 cdef inline int read_length(Slice* at, Slice* text) noexcept nogil:
     cdef uint64_t size
-    cdef int verdict = read_number(at, TAG_BYTES_MAX, &size)
-    if verdict != VALID:
-        return verdict
-    if size > LENGTH_MAX:
-        return BAD_LENGTH
+    cdef int verdict
+    if at.at < at.end and at.at[0] < 0x80:
+        size = at.at[0]
+        at.at += 1
+    else:
+        verdict = read_number(at, TAG_BYTES_MAX, &size)
+        if verdict != VALID:
+            return verdict
+        if size > LENGTH_MAX:
+            return BAD_LENGTH
     if size > <uint64_t>(at.end - at.at):
         return TRUNCATED
     text.at = at.at
@@ -250,18 +266,23 @@ cdef int check_length_field(
 ) noexcept nogil:
     cdef Slice key
     cdef Slice value
+    cdef Slice inner
     if kind == TEXT:
         if not is_utf8(text.at, text.end):
             findings.bad_texts += 1
         return VALID
     if kind == KEY_VALUE and is_plain_pair(text, &key, &value):
+        if is_plain_text(value, &inner):
+            # Tags and lengths of a plain pair are ASCII too, so key and value are one check.
+            if not is_ascii(text.at, text.end):
+                findings.bad_texts += not is_utf8(key.at, key.end)
+                findings.bad_texts += not is_utf8(inner.at, inner.end)
+            return VALID
         if not is_utf8(key.at, key.end):
             findings.bad_texts += 1
-        if not is_plain_text(value, &text):
-            return check_message(value, ANY_VALUE, depth, findings)
-        if not is_utf8(text.at, text.end):
-            findings.bad_texts += 1
-        return VALID
+        if is_plain_number(value):
+            return VALID
+        return check_message(value, ANY_VALUE, depth, findings)
     if kind == 0 or kind == STRING_INDEX:
         return VALID
     if kind == PACKED_VARINT or kind == PACKED_FIXED64:

@@ -24,6 +24,9 @@ cdef extern from *:
     """
     size_t shortest "telemetryflow_shortest"(double value, char* at, size_t room) noexcept nogil
 
+cdef enum:
+    DECIMALS_MAX = 4
+
 cdef const char* HEX_DIGITS = b"0123456789abcdef"
 cdef const char* BASE64_DIGITS = (
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -116,6 +119,41 @@ cdef void put_int(int64_t value, Buffer* out) noexcept nogil:
         put_decimal(<uint64_t>value, out)
 
 
+cdef double[DECIMALS_MAX + 1] POWERS_OF_TEN
+POWERS_OF_TEN[:] = [1, 10, 100, 1_000, 10_000]
+
+
+cdef bint put_few_decimals(double value, Buffer* out) noexcept nogil:
+    """Numbers as people choose them: at most 15 digits, four of them decimals. False for others.
+
+    Any decimal of 15 digits is told from any other by its double, so the one that reads back as
+    *value* with the fewest decimals is the shortest form.
+    """
+    cdef double magnitude = -value if value < 0 else value
+    cdef uint64_t number
+    cdef uint64_t power
+    cdef int decimals
+    if not (1e-4 <= magnitude < 1e11):
+        return False
+    for decimals in range(DECIMALS_MAX + 1):
+        number = <uint64_t>(magnitude * POWERS_OF_TEN[decimals] + 0.5)
+        if <double>number / POWERS_OF_TEN[decimals] == magnitude:
+            break
+    else:
+        return False
+    if value < 0:
+        put_u8(out, b"-")
+    power = <uint64_t>POWERS_OF_TEN[decimals]
+    put_decimal(number // power, out)
+    if decimals:
+        put_u8(out, b".")
+    while power > 1:
+        number %= power
+        power //= 10
+        put_u8(out, <uint8_t>(48 + number // power))
+    return True
+
+
 cdef void put_double(double value, Buffer* out) noexcept nogil:
     """Go's shortest form: without an exponent between 1e-6 and 1e21."""
     cdef char[40] text
@@ -125,6 +163,8 @@ cdef void put_double(double value, Buffer* out) noexcept nogil:
     cdef int count = 0
     cdef int exponent = 0
     cdef bint negative_exponent
+    if put_few_decimals(value, out):
+        return
     if isnan(value):
         put_bytes(out, b"NaN", 3)
         return

@@ -112,6 +112,24 @@ cdef inline bint is_plain_text(Slice value, Slice* text) noexcept nogil:
     return True
 
 
+cdef inline bint is_plain_number(Slice value) noexcept nogil:
+    """Whether an AnyValue is just a double, or a bool or integer from 0 to 16383."""
+    cdef size_t size = value.end - value.at
+    if size == 2 or size == 3:
+        if value.at[0] != 0x10 and value.at[0] != 0x18:
+            return False
+        return value.end[-1] < 0x80 and (size == 2 or value.at[1] >= 0x80)
+    return size == 9 and value.at[0] == 0x21
+
+
+cdef inline uint64_t plain_number(Slice value) noexcept nogil:
+    """The scalar of what `is_plain_number` accepts."""
+    if value.at[0] == 0x21:
+        return read_fixed64(value.at + 1)
+    value.at += 1
+    return read_varint(&value.at)
+
+
 # Occurrences of one message field, which merge: the merge is the parse of all, one after another.
 cdef struct Parts:
     Slice first
