@@ -9,7 +9,8 @@ SEEDS ?= 100
 ITEMS ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate new-module proto test format lint bench fuzz asan attacks chaos crash-matrix contract-table contract-mutants wheel lock clean doctor
+.PHONY: help run migrate new-module proto test format lint bench capacity fuzz asan attacks chaos crash-matrix \
+	contract-table contract-mutants wheel lock clean doctor
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,10 @@ lint: $(VENV)/.dev $(VENV)/.built ## only the linters, type checks and rules of 
 
 bench: $(VENV)/.dev $(VENV)/.built ## micro benchmarks: CPU seconds per million items
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-only --benchmark-columns=min,median,rounds
+
+capacity: $(VENV)/.dev $(VENV)/.built ## how much a core carries, beside other tools: build/capacity/capacity.html
+	$(PIP) install --quiet --require-hashes -r requirements/capacity.txt
+	$(BIN)/python -m benchmarks.capacity $(CAPACITY)
 
 fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt

@@ -400,3 +400,30 @@ def requests(signal: str, *, items: int, count: int, now_ns: int = NOW_NS) -> li
         _distinct(_template(signal, items, number % variants), random, now_ns)
         for number in range(count)
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Patchable:
+    """A request, and where in it 8 bytes of an id, or a time, may be overwritten."""
+
+    body: bytes
+    ids: tuple[int, ...]
+    times: tuple[int, ...]
+
+
+def patchable(signal: str, *, items: int, count: int, now_ns: int = NOW_NS) -> list[Patchable]:
+    """The same as `requests`, with the places of their ids and times."""
+    bodies = requests(signal, items=items, count=count, now_ns=now_ns)
+    variants = min(count, _TEMPLATES_MAX)
+    found = []
+    for number, body in enumerate(bodies):
+        patches = _template(signal, items, number % variants).patches
+        ids = [
+            start
+            for patch in patches
+            if patch.kind in {_TRACE_ID, _SPAN_ID}
+            for start in range(patch.start, patch.end, 8)
+        ]
+        times = tuple(patch.start for patch in patches if patch.kind == _TIME)
+        found.append(Patchable(body, tuple(ids), times))
+    return found

@@ -11,3 +11,4 @@ compile pyproject.toml requirements/dev.in --extra embedded \
     -c requirements/runtime.txt -c requirements/constraints.in -o requirements/dev.txt
 compile requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 compile requirements/fuzz.in -o requirements/fuzz.txt
+compile requirements/capacity.in -c requirements/dev.txt -o requirements/capacity.txt

@@ -132,6 +132,15 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
     )
     send.add_argument("--rate", type=float, default=50.0, help="requests a second (default 50)")
     send.add_argument("--seconds", type=float, default=10.0, help="for so long (default 10)")
+    size = _add(
+        commands, "capacity", "how many cores a rate of items needs", "cli.capacity:capacity"
+    )
+    for what in ("spans", "log-records", "points"):
+        size.add_argument(f"--{what}-per-second", type=float, default=0.0, metavar="N")
+    size.add_argument("--log", choices=("embedded", "kafka"), default="kafka", help="default kafka")
+    size.add_argument("--log-hours", type=float, default=24.0, help="kept in the log (default 24)")
+    size.add_argument("--retention-days", type=float, default=30.0, help="default 30")
+    size.add_argument("--replicas", type=int, default=1, help="copies of data (default 1)")
     _add(commands, "modules", "the bounded contexts of the product", "cli.modules:modules")
     new = _add(
         commands, "new-module", "begin another one, from templates", "cli.modules:new_module"

@@ -1,9 +1,10 @@
-"""A receiver of the named transport over a gateway; prints its port, and at its end its blocks.
+"""A receiver of the named transport over a part of the gateway; prints its port.
 
-    python -m benchmarks.micro.receiver_server http|grpc|grpcio nothing|gateway
+    python -m benchmarks.capacity.receiver http|grpc|grpcio nothing|decode|reference|gateway
 
-`nothing` is a gateway that does nothing; `gateway` is the real one, over a log that swallows all.
-It ends when its standard input does.
+What is behind the receiver: nothing at all; the codec alone, whose blocks are thrown away; the
+codec's twin in plain Python; or the real gateway over a log that swallows all. It ends when its
+standard input does.
 """
 
 import asyncio
@@ -13,13 +14,14 @@ from collections.abc import Sequence
 
 import uvloop
 
-from benchmarks.micro.receiver_client import KEY_ID, SECRET
-from benchmarks.payloads import NOW_NS
-from ingest.admission import Admission, MemoryBudget
+from benchmarks.no_gateway import PRINCIPAL, NoGateway
+from ingest.admission import MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
+from ingest.codec import Encoder
+from ingest.codec.reference import Encoder as ReferenceEncoder
 from ingest.compression import compression
 from ingest.credentials import Credentials
-from ingest.directory import Directory, Principal
+from ingest.directory import Directory, keyless_tenant
 from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
@@ -28,46 +30,40 @@ from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
-from ingest.records import rows_of
 from ingest.signals import Signal
-from shared.directory import new_tenant
-from shared.directory.directory_pb2 import Key
 from shared.security.peppers import Peppers
 from shared.settings import Settings
 from tests.fakes import MemoryLog
 
 RECEIVERS = {"http": HttpReceiver, "grpc": GrpcReceiver, "grpcio": GrpcioReceiver}
-PRINCIPAL = Principal("acme", 30)
 PEPPERS = Peppers.from_text("a pepper of a benchmark")
+# As the gateway fills its blocks under load.
+ROWS_A_BLOCK = 4_000
 
 
-class NoGateway:
-    """Implements Exporter and does nothing."""
+class OnlyCodec(NoGateway):
+    """Implements Exporter: decodes into blocks and throws them away."""
 
-    def __init__(self) -> None:
-        self.budget = MemoryBudget(bytes_max=256 << 20)
-
-    def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:  # noqa: ARG002
-        return PRINCIPAL
+    def __init__(self, encoder: type[Encoder] | type[ReferenceEncoder]) -> None:
+        super().__init__()
+        self._encoders = {signal: encoder(signal.value, retention_days=30) for signal in Signal}
 
     async def export(
         self,
-        signal: Signal,  # noqa: ARG002
+        signal: Signal,
         credentials: Credentials,  # noqa: ARG002
         encoding: Encoding,  # noqa: ARG002
-        body: bytes,  # noqa: ARG002
+        body: bytes,
     ) -> Answer:
+        encoder = self._encoders[signal]
+        encoder.append(body, tenant=PRINCIPAL.tenant_id, received_ns=time.time_ns())
+        if encoder.rows >= ROWS_A_BLOCK:
+            encoder.close()
         return FULL_SUCCESS
-
-    def ready(self) -> str | None:
-        return None
 
 
 class SwallowingLog(MemoryLog):
     """Takes every record and keeps none."""
-
-    blocks = 0
-    rows = 0
 
     async def append_many(
         self,
@@ -75,25 +71,14 @@ class SwallowingLog(MemoryLog):
         partition: int,  # noqa: ARG002
         records: Sequence[tuple[bytes, Headers]],
     ) -> list[int]:
-        self.blocks += len(records)
-        self.rows += sum(rows_of(headers) for _value, headers in records)
         return [-1] * len(records)
 
 
 def real_gateway(log: SwallowingLog) -> Gateway:
-    """A gateway as `telemetryflow ingest` makes it, which knows the key of the clients."""
+    """A gateway as `telemetryflow ingest` makes it on one machine, for clients without a key."""
     settings = Settings.from_env({})
-    directory = Directory(peppers=PEPPERS)
-    directory.state.put_tenant(new_tenant("acme", dict.fromkeys(map(str, Signal), 30)))
-    key = Key(
-        id=KEY_ID,
-        tenant="acme",
-        secret_hash=PEPPERS.hash(SECRET),
-        pepper_id=PEPPERS.current_id,
-        permissions=[f"{signal}:write" for signal in Signal],
-        works_until=int(time.time()) + 86_400,
-    )
-    directory.state.put_key(key)
+    tenant = keyless_tenant(embedded=True, host="127.0.0.1")
+    directory = Directory(peppers=PEPPERS, keyless_tenant=tenant)
     limits = BlockLimits(
         bytes_max=settings.ingest_block_bytes_max,
         rows_max=settings.ingest_block_rows_max,
@@ -101,8 +86,6 @@ def real_gateway(log: SwallowingLog) -> Gateway:
     )
     return Gateway(
         directory=directory,
-        # The limits of other keys do not get into a benchmark's way.
-        admission=Admission(key_requests_per_minute=0, unix_clock=directory.now),
         batcher=Batcher(
             log,
             lanes=settings.ingest_lanes,
@@ -113,15 +96,21 @@ def real_gateway(log: SwallowingLog) -> Gateway:
         counts=GatewayCounts(log),
         request_seed=1,
         retry_window_seconds=settings.log_retry_window_seconds,
-        # The times in the payloads are of then.
-        clock_ns=lambda: NOW_NS,
     )
+
+
+def exporter_of(name: str) -> Exporter:
+    """What stands behind the receiver."""
+    if name == "nothing":
+        return NoGateway()
+    if name == "gateway":
+        return real_gateway(SwallowingLog())
+    return OnlyCodec(ReferenceEncoder if name == "reference" else Encoder)
 
 
 async def serve(transport: str, exporter: str) -> None:
     """Serve until standard input ends."""
-    log = SwallowingLog()
-    gateway: Exporter = real_gateway(log) if exporter == "gateway" else NoGateway()
+    gateway = exporter_of(exporter)
     receiver = RECEIVERS[transport](gateway, "127.0.0.1", 0, limits=Limits())
     await receiver.start()
     print(receiver.port, flush=True)
@@ -129,7 +118,6 @@ async def serve(transport: str, exporter: str) -> None:
     await receiver.drain(1)
     if isinstance(gateway, Gateway):
         await gateway.close()
-    print(log.blocks, log.rows)
 
 
 if __name__ == "__main__":

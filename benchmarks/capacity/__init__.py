@@ -1,0 +1,1 @@
+"""The capacity harness: what a core carries, beside the tools that one would use instead."""

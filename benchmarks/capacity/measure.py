@@ -1,0 +1,175 @@
+"""One measurement: a load on a server, and what each process spent on it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from statistics import median
+from typing import Any, Final, Protocol
+
+import psutil
+
+from benchmarks.capacity.load import SECONDS_MAX, Options, quantile_ms
+
+ROUNDS: Final = 3
+# Of a round, so many requests warm up: code is compiled, buffers have grown, caches are filled.
+WARM_UP_PART: Final = 4
+
+
+class Stored(Protocol):
+    """Knows when rows can be queried."""
+
+    def begin(self) -> None:
+        """A round begins."""
+
+    def settle(self, rows: int) -> None:
+        """Returns when so many more rows can be queried."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a process has used so far."""
+
+    cpu_seconds: float
+    switches: int
+
+    def __sub__(self, before: "Spent") -> "Spent":
+        return Spent(self.cpu_seconds - before.cpu_seconds, self.switches - before.switches)
+
+
+@dataclass
+class Figures:
+    """Medians over rounds, of one load. CPU is in seconds per million items, by process."""
+
+    items_a_request: int
+    rounds: int = 0
+    cpu: dict[str, float] = field(default_factory=dict)
+    cpu_least: dict[str, float] = field(default_factory=dict)
+    cpu_most: dict[str, float] = field(default_factory=dict)
+    microseconds_a_request: dict[str, float] = field(default_factory=dict)
+    switches_a_request: dict[str, float] = field(default_factory=dict)
+    rss_bytes_max: dict[str, int] = field(default_factory=dict)
+    items_a_second: float = 0.0
+    bytes_an_item: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    answered: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
+    generator_cpu: float = 0.0
+
+
+def cores() -> tuple[list[int], list[int]]:
+    """(cores of what is measured, cores of the load and of engines): half and half."""
+    found = sorted(os.sched_getaffinity(0))
+    middle = len(found) // 2
+    return found[middle:], found[:middle] or found
+
+
+def pin(pid: int, to: list[int]) -> None:
+    """Keep a process, its threads and its children on these cores."""
+    for one in (pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))):
+        for thread in psutil.Process(one).threads():
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread.id, to)
+
+
+def send(options: Options) -> dict[str, Any]:
+    """Runs the load generator, on its own cores, to its end."""
+    _, own = cores()
+    command = [sys.executable, "-m", "benchmarks.capacity.load", json.dumps(asdict(options))]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        timeout=SECONDS_MAX + 60,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, own),
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def spent(pid: int) -> Spent:
+    """By a process and its children."""
+    process = psutil.Process(pid)
+    cpu, switches = 0.0, 0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            times, changes = one.cpu_times(), one.num_ctx_switches()
+            cpu += times.user + times.system
+            switches += changes.voluntary + changes.involuntary
+    return Spent(cpu, switches)
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of a process and its children now."""
+    process = psutil.Process(pid)
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += one.memory_info().rss
+    return total
+
+
+def measure(
+    options: Options,
+    pids: Mapping[str, int],
+    *,
+    rounds: int = ROUNDS,
+    stored: Stored | None = None,
+) -> Figures:
+    """Medians over *rounds* of that load on servers that run as *pids*, after a warm-up.
+
+    With *stored*, a round ends when all that was acknowledged can be queried: what is still under
+    way behind the answers belongs to it.
+    """
+    warm = options.requests // WARM_UP_PART or 1
+    _round(options, pids, warm, 0, stored)
+    found = [_round(options, pids, options.requests, 1 + each, stored) for each in range(rounds)]
+    figures = Figures(options.items, rounds)
+    items = options.requests * options.items
+    for name in pids:
+        used = sorted(one[1][name].cpu_seconds * 1e6 / max(1, one[0]["items"]) for one in found)
+        figures.cpu[name] = median(used)
+        figures.cpu_least[name], figures.cpu_most[name] = used[0], used[-1]
+        figures.microseconds_a_request[name] = median(used) * options.items
+        figures.switches_a_request[name] = median(
+            one[1][name].switches / options.requests for one in found
+        )
+        figures.rss_bytes_max[name] = max(one[2][name] for one in found)
+    _fill(figures, [one[0] for one in found], items)
+    return figures
+
+
+def _fill(figures: Figures, results: list[dict[str, Any]], items: int) -> None:
+    buckets: dict[int, int] = {}
+    for result in results:
+        for outcome, count in result["answered"].items():
+            figures.answered[outcome] = figures.answered.get(outcome, 0) + count
+        for bucket, count in result["buckets"].items():
+            buckets[int(bucket)] = buckets.get(int(bucket), 0) + count
+        figures.dropped += result["dropped"]
+    figures.items_a_second = median(
+        result["items"] / result["seconds"] if result["seconds"] else 0.0 for result in results
+    )
+    figures.bytes_an_item = median(result["bytes"] / max(1, result["items"]) for result in results)
+    figures.generator_cpu = median(result["cpu_seconds"] * 1e6 / items for result in results)
+    for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)):
+        figures.latency_ms[name] = quantile_ms(buckets, part)
+
+
+def _round(
+    options: Options, pids: Mapping[str, int], requests: int, number: int, stored: Stored | None
+) -> tuple[dict[str, Any], dict[str, Spent], dict[str, int]]:
+    before = {name: spent(pid) for name, pid in pids.items()}
+    seed = time.time_ns() % 1_000_000_000 + number
+    if stored is not None:
+        stored.begin()
+    result = send(replace(options, requests=requests, seed=seed))
+    if stored is not None:
+        stored.settle(result["answered"].get("ok", 0) * options.items)
+    after = {name: spent(pid) for name, pid in pids.items()}
+    memory = {name: rss_bytes(pid) for name, pid in pids.items()}
+    return result, {name: after[name] - before[name] for name in pids}, memory

@@ -1,0 +1,270 @@
+"""The report: one page that needs nothing else, with plots inside."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+OURS: Final = "#1f6feb"
+PEER: Final = "#9a9a9a"
+COLOURS: Final = ("#1f6feb", "#2da44e", "#bf8700", "#8250df")
+LATENCY_SAYS: Final = (
+    "Requests are due at a fixed rate; latency counts from when a request was due, so waiting is "
+    "not hidden. Beyond what the gateway carries it refuses what it cannot take, and its memory "
+    "stays."
+)
+LATENCIES: Final = ("p50", "p90", "p99", "p99.9")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal and the figure that decides it; `unit` is what the figure counts."""
+
+    stage: str
+    figure: str
+    process: str
+    goal: float
+    unit: str = "s per million"
+
+
+GOALS: Final = (
+    Goal("gRPC receive + decode, spans", "receive+decode/grpc/traces/500", "receiver", 0.6),
+    Goal("HTTP receive + decode, spans", "receive+decode/http/traces/500", "receiver", 0.5),
+    Goal("gRPC receive + decode, log records", "receive+decode/grpc/logs/500", "receiver", 0.4),
+    Goal("gRPC receive + decode, points", "receive+decode/grpc/metrics/500", "receiver", 0.35),
+    Goal("gRPC request of one span", "receive+decode/grpc/traces/1", "receiver", 8.0, "µs"),
+    Goal("HTTP request of one span", "receive+decode/http/traces/1", "receiver", 9.0, "µs"),
+    Goal("gateway → embedded log", "gateway → embedded log/grpc/traces/500", "gateway", 1.0),
+    Goal("gateway → Kafka, acks=all", "gateway → Kafka/grpc/traces/500", "gateway", 1.2),
+    Goal("writer, embedded log", "end to end, embedded log/grpc/traces/500", "writer", 0.15),
+    Goal("writer, Kafka", "end to end, Kafka/grpc/traces/500", "writer", 0.35),
+    Goal("insert of spans", "end to end, embedded log/grpc/traces/500", "clickhouse", 2.5),
+    Goal("insert of log records", "end to end, embedded log/grpc/logs/500", "clickhouse", 1.6),
+    Goal("insert of points", "end to end, embedded log/grpc/metrics/500", "clickhouse", 0.9),
+)
+
+STYLE: Final = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1f2328 }
+table { border-collapse: collapse; width: 100%; font-size: 0.9rem; margin: 1rem 0 }
+th, td { border-bottom: 1px solid #d0d7de; padding: 0.3rem 0.6rem; text-align: left }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+.met { color: #1a7f37 } .missed { color: #cf222e }
+svg { max-width: 100%; height: auto }
+"""
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The page of a result of `benchmarks.capacity`."""
+    figures = result["figures"]
+    sections = [
+        "<h1>What a core carries</h1>",
+        _about(result),
+        "<h2>Goals</h2>",
+        _goals(figures),
+        *_plots(figures),
+        _values(result),
+        "<h2>All figures</h2>",
+        "<p>Medians over rounds, with the lowest and the highest in brackets.</p>",
+        _all(figures),
+    ]
+    body = "\n".join(sections)
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
+        f"<title>Capacity</title><style>{STYLE}</style>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _about(result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    missing = "".join(
+        f"<p><b>Missing:</b> {escape(name)}: {escape(why)}.</p>"
+        for name, why in result["missing"].items()
+    )
+    return (
+        f"<p>{escape(machine['processor'])}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {escape(machine['system'])}, Python "
+        f"{machine['python']}; {result['began']}, {result['seconds']} s. What is measured ran on "
+        f"cores {machine['cores_measured']}, the load and engines on "
+        f"{machine['cores_of_load_and_engines']}. Load average at the end: "
+        f"{machine['load_average'][0]:.1f}.</p>"
+        "<p>CPU travels between machines better than requests a second, so that is what counts "
+        "here: 1.0 s of CPU per million spans means that one core carries a million spans a "
+        "second. All processes of a run meet the same machine and the same bodies, so compare bars "
+        "of one plot rather than digits of two reports.</p>" + missing
+    )
+
+
+def _goals(figures: Mapping[str, Any]) -> str:
+    rows = []
+    for goal in GOALS:
+        found = figures.get(goal.figure)
+        if found is None or goal.process not in found["cpu"]:
+            rows.append((goal.stage, _text(goal.goal, goal.unit), "not measured", ""))
+            continue
+        in_microseconds = goal.unit == "µs"
+        kind = "microseconds_a_request" if in_microseconds else "cpu"
+        value = found[kind][goal.process]
+        met = value <= goal.goal
+        mark = f'<span class="{"met" if met else "missed"}">{"met" if met else "missed"}</span>'
+        rows.append((goal.stage, _text(goal.goal, goal.unit), _text(value, goal.unit), mark))
+    return _table(("stage", "goal", "measured", ""), rows)
+
+
+def _text(value: float, unit: str) -> str:
+    return f"{value:.1f} {unit}" if unit == "µs" else f"{value:.2f} {unit}"
+
+
+def _plots(figures: Mapping[str, Any]) -> list[str]:
+    sections = []
+    for title, says, end, kind in (
+        (
+            "A request of 500 spans",
+            "CPU seconds per million spans: how much of a core a stream of spans costs.",
+            "/traces/500",
+            "cpu",
+        ),
+        (
+            "A request of one span",
+            "CPU microseconds a request: what remains when there is next to nothing to decode.",
+            "/traces/1",
+            "microseconds_a_request",
+        ),
+    ):
+        names = [
+            name
+            for name in figures
+            if name.endswith(end) and not name.startswith(("load", "end to end", "plain", "soak"))
+        ]
+        if names:
+            values = [sum(figures[name][kind].values()) for name in names]
+            sections += [f"<h2>{title}</h2>", f"<p>{says}</p>", _bars(names, values, end)]
+    sections += _pipeline(figures)
+    sections += _latency(figures)
+    return sections
+
+
+def _bars(names: Sequence[str], values: Sequence[float], end: str) -> str:
+    order = sorted(range(len(names)), key=lambda each: -values[each])
+    labels = [names[each].removesuffix(end) for each in order]
+    figure, axes = plt.subplots(figsize=(9, 0.4 * len(names) + 0.8))
+    peers = ("collector", "rotel", "grpc.aio")
+    colours = [PEER if label.startswith(peers) else OURS for label in labels]
+    drawn = axes.barh(labels, [values[each] for each in order], color=colours)
+    axes.bar_label(drawn, fmt="%.2f", padding=3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure) + "<p>Blue: TelemetryFlow. Grey: what one would use instead.</p>"
+
+
+def _pipeline(figures: Mapping[str, Any]) -> list[str]:
+    names = [name for name in figures if name.startswith("end to end")]
+    if not names:
+        return []
+    figure, axes = plt.subplots(figsize=(9, 0.5 * len(names) + 1.2))
+    left = [0.0] * len(names)
+    for process, colour in zip(("ingest", "writer", "clickhouse"), COLOURS, strict=False):
+        widths = [figures[name]["cpu"].get(process, 0.0) for name in names]
+        axes.barh(names, widths, left=left, label=process, color=colour)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return [
+        "<h2>The whole way</h2>",
+        "<p>CPU seconds per million items until they can be queried, by process.</p>",
+        _svg(figure),
+    ]
+
+
+def _latency(figures: Mapping[str, Any]) -> list[str]:
+    found = [(name, one) for name, one in figures.items() if name.startswith("load ")]
+    if not found:
+        return []
+    figure, axes = plt.subplots(figsize=(9, 4))
+    labels = [name.split("/")[0].removeprefix("load ") for name, _ in found]
+    for quantile, colour in zip(LATENCIES, COLOURS, strict=True):
+        axes.plot(
+            labels,
+            [one["latency_ms"][quantile] for _, one in found],
+            marker="o",
+            label=quantile,
+            color=colour,
+        )
+    axes.set_yscale("log")
+    axes.set_ylabel("ms from due to answered")
+    axes.set_xlabel("of what the gateway carries at most")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    rows = [
+        (
+            label,
+            f"{one['items_a_second']:,.0f}",
+            str(one["answered"].get("ok", 0)),
+            ", ".join(f"{key}: {n}" for key, n in one["answered"].items() if key != "ok"),
+            str(one["dropped"]),
+            f"{max(one['rss_bytes_max'].values()) / 1e6:.0f} MB",
+        )
+        for label, (_, one) in zip(labels, found, strict=True)
+    ]
+    return [
+        "<h2>Latency against load</h2>",
+        f"<p>{LATENCY_SAYS}</p>",
+        _svg(figure),
+        _table(("load", "items a second", "answered", "refused", "not sent", "memory"), rows),
+    ]
+
+
+def _values(result: Mapping[str, Any]) -> str:
+    rows = [(name, f"{value:,.0f}") for name, value in result["values"].items()]
+    return "<h2>Rates</h2>" + _table(("what", ""), rows) if rows else ""
+
+
+def _all(figures: Mapping[str, Any]) -> str:
+    rows = []
+    for name, one in figures.items():
+        for process, cpu in one["cpu"].items():
+            rows.append(
+                (
+                    f"{name}: {process}",
+                    f"{cpu:.2f} ({one['cpu_least'][process]:.2f}-{one['cpu_most'][process]:.2f})",
+                    f"{one['microseconds_a_request'][process]:.1f}",
+                    f"{one['switches_a_request'][process]:.2f}",
+                    f"{one['rss_bytes_max'][process] / 1e6:.0f}",
+                    f"{one['items_a_second']:,.0f}",
+                    f"{one['latency_ms']['p99']:.1f}",
+                )
+            )
+    head = ("scenario", "s per million", "µs a request", "switches", "MB", "items/s", "p99 ms")
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(
+        f'<th class="{"number" if column else ""}">{escape(name)}</th>'
+        for column, name in enumerate(head)
+    )
+    lines = [
+        "<tr>"
+        + "".join(
+            f'<td class="{"number" if column else ""}">'
+            + (text if text.startswith("<span") else escape(text))
+            + "</td>"
+            for column, text in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    ]
+    return f"<table><tr>{cells}</tr>{''.join(lines)}</table>"
+
+
+def _svg(figure: Any) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    text = out.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,252 @@
+"""What is measured. Each scenario takes the bench and records figures by name."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.capacity import servers
+from benchmarks.capacity.load import Options
+from benchmarks.capacity.measure import Figures, Stored, measure, send
+from benchmarks.capacity.servers import Server
+from benchmarks.payloads import SIGNALS
+from tests.chaos.kafka_products import kafka_settings
+from tests.kafka.broker import Broker
+from tests.kafka.topics import create_topic
+
+# Items a request -> requests a round, connections and streams of each over gRPC.
+LOADS: Final = {
+    1: (30_000, 16, 20),
+    50: (6_000, 16, 4),
+    500: (600, 8, 4),
+    5_000: (60, 4, 2),
+}
+HTTP_CONNECTIONS: Final = 64
+MESSAGE_BYTES_MAX: Final = 16_000_000
+# Parts of what the gateway carries at most.
+LOAD_PARTS: Final = (0.25, 0.5, 0.75, 0.9)
+OVERLOAD: Final = 3.0
+
+
+@dataclass
+class Bench:
+    """Where figures are collected; `size` scales the number of requests."""
+
+    folder: Path
+    collector: Path | None = None
+    rounds: int = 3
+    size: float = 1.0
+    soak_seconds: float = 0.0
+    figures: dict[str, Figures] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    _folders: int = 0
+
+    def new_folder(self) -> Path:
+        """A folder of its own."""
+        self._folders += 1
+        made = self.folder / str(self._folders)
+        made.mkdir()
+        return made
+
+    def load(self, server: Server, transport: str, items: int = 500, **more: Any) -> Options:
+        """The usual load of requests of *items* items."""
+        requests, connections, streams = LOADS[items]
+        if transport == "http":
+            connections, streams = min(HTTP_CONNECTIONS, connections * streams), 1
+        options = Options(
+            transport=transport,
+            port=server.port(transport),
+            items=items,
+            requests=max(20, int(requests * self.size)),
+            connections=connections,
+            streams=streams,
+        )
+        return replace(options, **more)
+
+    def measure(
+        self, name: str, server: Server, options: Options, stored: Stored | None = None
+    ) -> Figures:
+        """Measures under that load and keeps the figures under *name*."""
+        figures = measure(options, server.pids, rounds=self.rounds, stored=stored)
+        self.figures[name] = figures
+        cpu = ", ".join(f"{process} {cost:.2f}" for process, cost in figures.cpu.items())
+        print(f"  {name:<52} {cpu}  ({figures.answered})", flush=True)
+        return figures
+
+
+def receive_only(bench: Bench) -> None:
+    """Our receivers, with nothing and with the codec behind them."""
+    for engine in ("grpc", "http"):
+        with servers.receiver(engine, "nothing") as server:
+            for items in (1, 500):
+                load = bench.load(server, engine, items)
+                bench.measure(f"receive/{engine}/traces/{items}", server, load)
+        with servers.receiver(engine, "decode") as server:
+            for signal in SIGNALS:
+                load = bench.load(server, engine, signals=(signal,))
+                bench.measure(f"receive+decode/{engine}/{signal}/500", server, load)
+            load = bench.load(server, engine, 1)
+            bench.measure(f"receive+decode/{engine}/traces/1", server, load)
+
+
+def peers(bench: Bench) -> None:
+    """What one would use instead, under the same load."""
+    with servers.receiver("grpcio", "decode") as server:
+        small = bench.load(server, "grpc", 1, requests=int(2_000 * bench.size) or 1)
+        bench.measure("grpc.aio+decode/grpc/traces/500", server, bench.load(server, "grpc"))
+        bench.measure("grpc.aio+decode/grpc/traces/1", server, small)
+    with servers.receiver("http", "reference") as server:
+        load = bench.load(server, "http", requests=8)
+        bench.measure("plain Python/http/traces/500", server, load)
+    with servers.rotel(bench.new_folder()) as server:
+        _peer(bench, "rotel → black hole", server)
+    if bench.collector is None:
+        bench.missing["OpenTelemetry Collector"] = "no binary: pass --collector FILE"
+        return
+    with servers.collector(bench.collector, bench.new_folder(), servers.DEBUG_EXPORTER) as server:
+        _peer(bench, "collector → debug", server)
+
+
+def _peer(bench: Bench, name: str, server: Server) -> None:
+    for transport in ("grpc", "http"):
+        for items in (1, 500):
+            load = bench.load(server, transport, items)
+            bench.measure(f"{name}/{transport}/traces/{items}", server, load)
+        for signal in ("logs", "metrics"):
+            load = bench.load(server, transport, signals=(signal,))
+            bench.measure(f"{name}/{transport}/{signal}/500", server, load)
+
+
+def gateway_to_embedded_log(bench: Bench) -> None:
+    """The gateway as it is deployed on one machine."""
+    with servers.gateway(bench.new_folder(), {}) as server:
+        for transport in ("grpc", "http"):
+            for signal in SIGNALS:
+                load = bench.load(server, transport, signals=(signal,))
+                bench.measure(f"gateway → embedded log/{transport}/{signal}/500", server, load)
+            for items in (1, 50):
+                load = bench.load(server, transport, items)
+                bench.measure(f"gateway → embedded log/{transport}/traces/{items}", server, load)
+        large = bench.load(server, "http", 5_000)
+        bench.measure("gateway → embedded log/http/traces/5000", server, large)
+        mixed = bench.load(server, "grpc", signals=SIGNALS)
+        bench.measure("gateway → embedded log/grpc/all signals/500", server, mixed)
+        packed = bench.load(server, "http", compressed=True)
+        bench.measure("gateway → embedded log/http gzip/traces/500", server, packed)
+        json = bench.load(server, "http", encoding="json")
+        bench.measure("gateway → embedded log/http JSON/traces/500", server, json)
+    with servers.gateway(bench.new_folder(), {"INGEST_COMPRESSION": "lz4"}) as server:
+        load = bench.load(server, "grpc")
+        bench.measure("gateway → embedded log, lz4/grpc/traces/500", server, load)
+
+
+@contextmanager
+def _broker(bench: Bench) -> Iterator[Broker]:
+    broker = Broker(bench.new_folder() / "kafka")
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.kill()
+
+
+def gateway_to_kafka(bench: Bench) -> None:
+    """The gateway of a cluster, acks=all, and the Collector's way there."""
+    with _broker(bench) as broker:
+        settings = kafka_settings(broker, KAFKA_PARTITIONS="1")
+        with servers.gateway(bench.new_folder(), settings) as server:
+            for transport in ("grpc", "http"):
+                load = bench.load(server, transport)
+                bench.measure(f"gateway → Kafka/{transport}/traces/500", server, load)
+            for signal in ("logs", "metrics"):
+                load = bench.load(server, "grpc", signals=(signal,))
+                bench.measure(f"gateway → Kafka/grpc/{signal}/500", server, load)
+            load = bench.load(server, "grpc", 1)
+            bench.measure("gateway → Kafka/grpc/traces/1", server, load)
+        if bench.collector is None:
+            return
+        limit = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+        topic = asyncio.run(create_topic(broker.bootstrap, config=limit))
+        exporter = servers.kafka_exporter(broker.bootstrap, topic)
+        with servers.collector(bench.collector, bench.new_folder(), exporter) as server:
+            load = bench.load(server, "grpc")
+            bench.measure("collector → Kafka/grpc/traces/500", server, load)
+
+
+def writer_and_insert(bench: Bench) -> None:
+    """The whole way to queryable rows: who spends what, and how many rows a second."""
+    for log in ("embedded log", "Kafka"):
+        with ExitStack() as stack:
+            settings = {"WRITER_BATCH_WAIT_MS": "1000"}
+            if log == "Kafka":
+                settings |= kafka_settings(
+                    stack.enter_context(_broker(bench)), KAFKA_PARTITIONS="1"
+                )
+            product, server = stack.enter_context(servers.product(bench.new_folder(), settings))
+            for signal in SIGNALS if log == "embedded log" else ("traces",):
+                load = bench.load(server, "grpc", signals=(signal,))
+                stored = servers.Stored(product, signal)
+                name = f"end to end, {log}/grpc/{signal}/500"
+                bench.measure(name, server, load, stored)
+                bench.values[f"{name}, rows a second queryable"] = median(stored.rows_a_second)
+
+
+def latency_against_load(bench: Bench) -> None:
+    """Answers of a gateway on the embedded log at parts of what it carries, and at three times."""
+    with servers.gateway(bench.new_folder(), {}) as server:
+        for transport in ("grpc",):
+            closed = bench.load(server, transport)
+            capacity = bench.measure("capacity/grpc/traces/500", server, closed)
+            most = capacity.items_a_second / closed.items
+            bench.values["gateway, spans a second at most"] = capacity.items_a_second
+            for part in (*LOAD_PARTS, OVERLOAD):
+                rate = most * part
+                seconds = 8.0 * bench.size if part < 1 else 12.0 * bench.size
+                open_loop = replace(
+                    closed,
+                    rate=rate,
+                    requests=int(rate * seconds) or 1,
+                    seconds_max=seconds,
+                    connections=16,
+                    streams=32,
+                )
+                name = f"load {part:.0%}/grpc/traces/500"
+                figures = measure(open_loop, server.pids, rounds=1)
+                bench.figures[name] = figures
+                latency = {key: f"{ms:.1f} ms" for key, ms in figures.latency_ms.items()}
+                print(f"  {name:<52} {latency} {figures.answered} dropped {figures.dropped}")
+
+
+def soak(bench: Bench) -> None:
+    """A gateway at half load for a long time: does its memory grow?"""
+    if not bench.soak_seconds:
+        return
+    with servers.gateway(bench.new_folder(), {}) as server:
+        load = bench.load(server, "grpc")
+        most = bench.measure("soak, capacity/grpc/traces/500", server, load).items_a_second
+        rate = most / 2 / load.items
+        readings = []
+        until = time.monotonic() + bench.soak_seconds
+        while time.monotonic() < until:
+            seconds = min(30.0, max(1.0, until - time.monotonic()))
+            send(replace(load, rate=rate, requests=int(rate * seconds) or 1, seconds_max=seconds))
+            readings.append((time.monotonic(), servers.rss_of(server)))
+        (first, before), (last, after) = readings[0], readings[-1]
+        hours = max(last - first, 1.0) / 3600
+        bench.values["soak, resident MB an hour"] = (after - before) / 1e6 / hours
+
+
+ALL: Final[dict[str, Callable[[Bench], None]]] = {
+    "receive": receive_only,
+    "peers": peers,
+    "embedded": gateway_to_embedded_log,
+    "kafka": gateway_to_kafka,
+    "pipeline": writer_and_insert,
+    "latency": latency_against_load,
+    "soak": soak,
+}

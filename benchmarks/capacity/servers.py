@@ -1,0 +1,201 @@
+"""What is measured: our processes and the peers', each started alone, pinned, and ended."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Final, cast
+
+from benchmarks.capacity.measure import cores, pin, rss_bytes
+from tests.e2e.processes import Product, accepts_connections, free_ports, wait_for
+
+START_SECONDS_MAX: Final = 60
+STOP_SECONDS_MAX: Final = 30
+SETTLE_SECONDS_MAX: Final = 180
+ROWS_OF: Final = {
+    "traces": "SELECT count() AS rows FROM tf_traces",
+    "logs": "SELECT count() AS rows FROM tf_logs",
+    "metrics": "SELECT sum(rows) AS rows FROM (SELECT count() AS rows FROM merge('^tf_metrics_"
+    "(gauge|sum|histogram|exponential_histogram|summary)$'))",
+}
+# As the product sets them at its start: else malloc maps and unmaps memory for every large body,
+# and page faults cost three times what the receiver does.
+MALLOC: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that runs: its processes by name, and where it takes OTLP."""
+
+    pids: Mapping[str, int]
+    grpc_port: int
+    http_port: int
+
+    def port(self, transport: str) -> int:
+        """Where *transport* (grpc or http) is served."""
+        return self.grpc_port if transport == "grpc" else self.http_port
+
+
+@contextmanager
+def receiver(engine: str, behind: str) -> Iterator[Server]:
+    """Our receiver alone: *engine* http, grpc or grpcio; *behind*: see `receiver`."""
+    command = [sys.executable, "-m", "benchmarks.capacity.receiver", engine, behind]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | MALLOC
+    ) as process:
+        try:
+            port = int(cast("IO[bytes]", process.stdout).readline())
+            pin(process.pid, cores()[0])
+            yield Server({"receiver": process.pid}, port, port)
+            process.communicate(timeout=STOP_SECONDS_MAX)
+        finally:
+            process.kill()
+
+
+@contextmanager
+def gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[Server]:
+    """`telemetryflow ingest` alone, on the log that *settings* name."""
+    product = Product(folder, settings)
+    try:
+        product.start("ingest")
+        pin(product.pid("ingest"), cores()[0])
+        yield Server({"gateway": product.pid("ingest")}, product.grpc_port, product.http_port)
+    finally:
+        product.close()
+
+
+@contextmanager
+def _program(
+    name: str, command: Sequence[str], ports: tuple[int, int], log: Path
+) -> Iterator[Server]:
+    grpc, http = ports
+    environment = {"PATH": os.environ["PATH"], "GOMAXPROCS": str(len(cores()[0]))}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+
+        def serves() -> bool:
+            return process.poll() is not None or (
+                accepts_connections(grpc) and accepts_connections(http)
+            )
+
+        wait_for(f"start of {name}", serves, START_SECONDS_MAX)
+        if process.returncode is not None:
+            raise RuntimeError(f"{name} ended: {log.read_text(errors='replace')[-2_000:]}")
+        pin(process.pid, cores()[0])
+        yield Server({name: process.pid}, grpc, http)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def collector(binary: Path, folder: Path, exporter: str) -> Iterator[Server]:
+    """The OpenTelemetry Collector: otlp → *exporter*, a piece of its configuration."""
+    grpc, http = free_ports(2)
+    name = exporter.split(":", 1)[0].strip()
+    pipelines = "\n".join(
+        f"    {signal}: {{receivers: [otlp], exporters: [{name}]}}"
+        for signal in ("traces", "logs", "metrics")
+    )
+    config = folder / "collector.yaml"
+    config.write_text(
+        f"""\
+receivers:
+  otlp:
+    protocols:
+      grpc: {{endpoint: "127.0.0.1:{grpc}"}}
+      http: {{endpoint: "127.0.0.1:{http}"}}
+exporters:
+  {exporter}
+service:
+  telemetry:
+    metrics: {{level: none}}
+    logs: {{level: error}}
+  pipelines:
+{pipelines}
+"""
+    )
+    command = [str(binary), "--config", str(config)]
+    with _program("collector", command, (grpc, http), folder / "collector.txt") as server:
+        yield server
+
+
+DEBUG_EXPORTER: Final = "debug: {verbosity: basic, sampling_thereafter: 1000000}"
+
+
+def kafka_exporter(brokers: str, topic: str) -> str:
+    """Answers when all brokers in sync have it, one zstd batch a request."""
+    topics = ", ".join(
+        f"{signal}: {{topic: {topic}, encoding: otlp_proto}}"
+        for signal in ("traces", "logs", "metrics")
+    )
+    return (
+        f'kafka: {{brokers: ["{brokers}"], {topics}, '
+        "producer: {required_acks: -1, compression: zstd, max_message_bytes: 10000000}, "
+        "sending_queue: {wait_for_result: true, block_on_overflow: true}}"
+    )
+
+
+@contextmanager
+def rotel(folder: Path) -> Iterator[Server]:
+    """Rotel, a Rust collector: otlp → black hole."""
+    grpc, http = free_ports(2)
+    program = str(files("rotel") / "rotel-agent")
+    flags = {
+        "--otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
+        "--otlp-http-endpoint": f"127.0.0.1:{http}",
+        "--exporter": "blackhole",
+    }
+    command = [program, "start", *(part for flag in flags.items() for part in flag)]
+    with _program("rotel", command, (grpc, http), folder / "rotel.txt") as server:
+        yield server
+
+
+def rss_of(server: Server) -> int:
+    """Resident bytes of all processes of *server*."""
+    return sum(rss_bytes(pid) for pid in server.pids.values())
+
+
+class Stored:
+    """Waits until everything that was acknowledged can be queried."""
+
+    def __init__(self, product: Product, signal: str) -> None:
+        self._product = product
+        self._sql = ROWS_OF[signal]
+        self._rows = self._count()
+        self._since = time.monotonic()
+        self.rows_a_second: list[float] = []
+
+    def _count(self) -> int:
+        return int(self._product.rows(self._sql)[0]["rows"])
+
+    def begin(self) -> None:
+        """A round begins."""
+        self._since = time.monotonic()
+
+    def settle(self, rows: int) -> None:
+        """Returns when so many more rows can be queried."""
+        self._rows += rows
+        wait_for("everything stored", lambda: self._count() >= self._rows, SETTLE_SECONDS_MAX)
+        self.rows_a_second.append(rows / (time.monotonic() - self._since))
+
+
+@contextmanager
+def product(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Product, Server]]:
+    """Gateway, writer and engine of one machine; the gateway and the writer share our cores."""
+    with Product(folder, settings) as running:
+        pids = {name: running.pid(name) for name in ("ingest", "writer", "clickhouse")}
+        yield running, Server(pids, running.grpc_port, running.http_port)
