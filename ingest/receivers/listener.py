@@ -15,8 +15,6 @@ from ingest.receivers.limits import Limits
 from ingest.receivers.tls import Handshake, HandshakeTurns, ServerTls
 from shared.errors import Conflict
 
-# What one read of a socket may bring.
-SCRATCH_BYTES: Final = 256 << 10
 DRAIN_POLL_SECONDS: Final = 0.02
 CLOSE_SECONDS: Final = 0.1
 
@@ -61,6 +59,8 @@ class Listener:
     """Implements Receiver for an asyncio protocol; a subclass makes the protocol."""
 
     transport_name = ""
+    # What one read of a socket may bring.
+    scratch_bytes = 256 << 10
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Listener:
         self.counts = Counts(self.transport_name)
         self.draining = False
         # Shared by all connections: it is filled and emptied within one call of the event loop.
-        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self.scratch = memoryview(bytearray(self.scratch_bytes))
         self._host = host
         self._port = port
         self._tls = tls
