@@ -45,8 +45,7 @@ class Spent:
 class Figures:
     """Medians over rounds, of one load. CPU is in seconds per million items, by process."""
 
-    items_a_request: int
-    rounds: int = 0
+    rounds: int
     cpu: dict[str, float] = field(default_factory=dict)
     cpu_least: dict[str, float] = field(default_factory=dict)
     cpu_most: dict[str, float] = field(default_factory=dict)
@@ -128,7 +127,7 @@ def measure(
     warm = options.requests // WARM_UP_PART or 1
     _round(options, pids, warm, 0, stored)
     found = [_round(options, pids, options.requests, 1 + each, stored) for each in range(rounds)]
-    figures = Figures(options.items, rounds)
+    figures = Figures(rounds)
     items = options.requests * options.items
     for name in pids:
         used = sorted(one[1][name].cpu_seconds * 1e6 / max(1, one[0]["items"]) for one in found)

@@ -30,6 +30,7 @@ MESSAGE_BYTES_MAX: Final = 16_000_000
 # Parts of what the gateway carries at most.
 LOAD_PARTS: Final = (0.25, 0.5, 0.75, 0.9)
 OVERLOAD: Final = 3.0
+TENANTS: Final = 50
 
 
 @dataclass
@@ -75,7 +76,8 @@ class Bench:
         figures = measure(options, server.pids, rounds=self.rounds, stored=stored)
         self.figures[name] = figures
         cpu = ", ".join(f"{process} {cost:.2f}" for process, cost in figures.cpu.items())
-        print(f"  {name:<52} {cpu}  ({figures.answered})", flush=True)
+        load = f"{figures.bytes_an_item:.0f} B/item, generator {figures.generator_cpu:.2f}"
+        print(f"  {name:<52} {cpu}  ({figures.answered}, {load})", flush=True)
         return figures
 
 
@@ -143,6 +145,18 @@ def gateway_to_embedded_log(bench: Bench) -> None:
     with servers.gateway(bench.new_folder(), {"INGEST_COMPRESSION": "lz4"}) as server:
         load = bench.load(server, "grpc")
         bench.measure("gateway → embedded log, lz4/grpc/traces/500", server, load)
+
+
+def workers_and_tenants(bench: Bench) -> None:
+    """Two gateway processes on the same ports; requests of many tenants in the same blocks."""
+    with servers.gateway(bench.new_folder(), {"INGEST_WORKERS": "2"}) as server:
+        bench.measure("gateway, 2 workers/grpc/traces/500", server, bench.load(server, "grpc"))
+    directory, keys = servers.tenants_and_keys(TENANTS)
+    pepper = {"API_KEY_PEPPER": servers.PEPPER}
+    with servers.gateway(bench.new_folder(), pepper, directory) as server:
+        for items in (50, 500):
+            load = bench.load(server, "http", items, keys=keys, connections=TENANTS)
+            bench.measure(f"gateway, {TENANTS} tenants/http/traces/{items}", server, load)
 
 
 @contextmanager
@@ -245,6 +259,7 @@ ALL: Final[dict[str, Callable[[Bench], None]]] = {
     "receive": receive_only,
     "peers": peers,
     "embedded": gateway_to_embedded_log,
+    "tenants": workers_and_tenants,
     "kafka": gateway_to_kafka,
     "pipeline": writer_and_insert,
     "latency": latency_against_load,

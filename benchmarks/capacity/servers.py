@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import IO, Final, cast
 
 from benchmarks.capacity.measure import cores, pin, rss_bytes
+from shared.directory.state import DirectoryState
+from shared.security.peppers import Peppers
+from tests.directory_states import add_key, state_of
 from tests.e2e.processes import Product, accepts_connections, free_ports, wait_for
 
 START_SECONDS_MAX: Final = 60
 STOP_SECONDS_MAX: Final = 30
+PEPPER: Final = "a pepper of the capacity harness"
 SETTLE_SECONDS_MAX: Final = 180
 ROWS_OF: Final = {
     "traces": "SELECT count() AS rows FROM tf_traces",
@@ -61,10 +65,14 @@ def receiver(engine: str, behind: str) -> Iterator[Server]:
 
 
 @contextmanager
-def gateway(folder: Path, settings: Mapping[str, str]) -> Iterator[Server]:
-    """`telemetryflow ingest` alone, on the log that *settings* name."""
+def gateway(
+    folder: Path, settings: Mapping[str, str], directory: DirectoryState | None = None
+) -> Iterator[Server]:
+    """`telemetryflow ingest` alone, on the log that *settings* name; *directory*: who may send."""
     product = Product(folder, settings)
     try:
+        if directory is not None:
+            product.write_directory(directory)
         product.start("ingest")
         pin(product.pid("ingest"), cores()[0])
         yield Server({"gateway": product.pid("ingest")}, product.grpc_port, product.http_port)
@@ -199,3 +207,12 @@ def product(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Product
     with Product(folder, settings) as running:
         pids = {name: running.pid(name) for name in ("ingest", "writer", "clickhouse")}
         yield running, Server(pids, running.grpc_port, running.http_port)
+
+
+def tenants_and_keys(count: int) -> tuple[DirectoryState, tuple[str, ...]]:
+    """*count* tenants, and the Authorization of a key of each."""
+    names = [f"tenant-{number}" for number in range(count)]
+    state = state_of(*names)
+    peppers = Peppers.from_text(PEPPER)
+    found = [add_key(state, peppers, name) for name in names]
+    return state, tuple(f"Bearer {key.id}:{secret}" for key, secret in found)

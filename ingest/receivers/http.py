@@ -49,9 +49,7 @@ class HttpReceiver(Listener):
     """Implements Receiver. *cors_origins* are the origins whose pages may send from a browser."""
 
     transport_name = "http"
-    # Enough for headers and a small body. What comes of a larger one in the first read is copied
-    # twice, the rest not at all.
-    scratch_bytes = 32 << 10
+    scratch_bytes = 32 << 10  # of a large body, only what comes in the first read is copied
 
     def __init__(
         self,
