@@ -19,6 +19,8 @@ LATENCY_SAYS: Final = (
     "not hidden. Beyond what the gateway carries it refuses what it cannot take, and its memory "
     "stays."
 )
+# What is not a bar beside others.
+OTHER_PLOTS: Final = ("load", "capacity", "end to end", "plain", "soak")
 LATENCIES: Final = ("p50", "p90", "p99", "p99.9")
 
 
@@ -138,9 +140,7 @@ def _plots(figures: Mapping[str, Any]) -> list[str]:
         ),
     ):
         names = [
-            name
-            for name in figures
-            if name.endswith(end) and not name.startswith(("load", "end to end", "plain", "soak"))
+            name for name in figures if name.endswith(end) and not name.startswith(OTHER_PLOTS)
         ]
         if names:
             values = [sum(figures[name][kind].values()) for name in names]
