@@ -30,17 +30,17 @@ def options(**more: object) -> Namespace:
     return Namespace(**given | more)
 
 
-def test_a_million_spans_a_second_need_the_cores_that_they_cost() -> None:
-    found = plan({"traces": 1e6}, options(), COSTS)
+def test_two_million_spans_a_second_need_the_cores_that_they_cost() -> None:
+    found = plan({"traces": 2e6}, options(), COSTS)
     gateway, writer, clickhouse = found.needs
-    assert gateway.cores == pytest.approx(1.2 / BUSY_PART)
-    assert gateway.processes == 2
-    assert gateway.memory_mb == 300
+    assert gateway.cores == pytest.approx(2.4 / BUSY_PART)
+    assert gateway.processes == 4
+    assert gateway.memory_mb == 600
     assert writer.processes == 1
-    assert clickhouse.cores == pytest.approx(4.5 / BUSY_PART)
+    assert clickhouse.cores == pytest.approx(9 / BUSY_PART)
     assert found.partitions == 10
-    assert found.log_bytes == 60e6 * 3600
-    assert found.stored_bytes == 70e6 * 86_400
+    assert found.log_bytes == 120e6 * 3600
+    assert found.stored_bytes == 140e6 * 86_400
 
 
 def test_replicas_multiply_what_each_of_them_does_and_keeps() -> None:
@@ -68,7 +68,7 @@ def test_the_command_prints_what_a_rate_needs(capsys: pytest.CaptureFixture[str]
     assert main(["capacity", "--spans-per-second", "1000000"]) == 0
     said = capsys.readouterr().out
     assert "gateway" in said
-    assert "partitions of each topic: 10" in said
+    assert "partitions of each topic: 6" in said
     assert "make capacity" in said
 
 
