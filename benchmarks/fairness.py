@@ -23,7 +23,7 @@ from typing import Final
 import psutil
 import uvloop
 
-from benchmarks.micro.test_gateway import UNKNOWN_FIELD
+from benchmarks.capacity.bodies import UNKNOWN_FIELD
 from benchmarks.payloads import NOW_NS, requests
 from ingest.admission import Admission, MemoryBudget
 from ingest.app import open_embedded_log

@@ -157,8 +157,8 @@ def workers_and_tenants(bench: Bench) -> None:
     with servers.gateway(bench.new_folder(), {"INGEST_WORKERS": "2"}) as server:
         bench.measure("gateway, 2 workers/grpc/traces/500", server, bench.load(server, "grpc"))
     directory, keys = servers.tenants_and_keys(TENANTS)
-    pepper = {"API_KEY_PEPPER": servers.PEPPER}
-    with servers.gateway(bench.new_folder(), pepper, directory) as server:
+    settings = {"API_KEY_PEPPER": servers.PEPPER, "THROTTLE_INGESTION_LIMIT": "0"}
+    with servers.gateway(bench.new_folder(), settings, directory) as server:
         for items in (50, 500):
             load = bench.load(server, "http", items, keys=keys, connections=TENANTS)
             bench.measure(f"gateway, {TENANTS} tenants/http/traces/{items}", server, load)
