@@ -39,6 +39,9 @@ from control.core.api import roles as roles_api
 from control.core.api import tenancy as tenancy_api
 from control.core.commands import people, roles, tenancy
 from control.core.repository.core import CoreRepositories
+from control.telemetry.api import services as services_api
+from control.telemetry.queries.cursors import Cursors
+from control.telemetry.queries.engine import Engine
 from shared.cache import api as cache_api
 from shared.cache.cache import Cache, cache_of
 from shared.caller import Caller
@@ -76,6 +79,7 @@ ROUTES = (
     usage_api.routes,
     limits_api.routes,
     audit_api.routes,
+    services_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,
@@ -137,6 +141,12 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
         health = Health(settings, database)
+        telemetry = Engine(
+            clickhouse,
+            database=settings.clickhouse_database,
+            cache=cache,
+            cursors=Cursors.of(settings),
+        )
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
@@ -147,7 +157,13 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: health, Cache: cache, ClickHouse: clickhouse},
+            extras={
+                Tokens: tokens,
+                Health: health,
+                Cache: cache,
+                ClickHouse: clickhouse,
+                Engine: telemetry,
+            },
         )
         mailer = open_mailer(settings)
         yield Control(

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.kafka.fixtures", "tests.postgres.fixtures", "tests.control.product"]
+pytest_plugins = [
+    "tests.kafka.fixtures",
+    "tests.postgres.fixtures",
+    "tests.control.product",
+    "tests.control.telemetry",
+]
 
 settings.register_profile(
     "ci",

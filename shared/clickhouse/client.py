@@ -16,7 +16,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
-from shared.clickhouse.exception_codes import CAUSES, error_of
+from shared.clickhouse.exception_codes import CAUSES, error_of, read_error_of
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.settings import Settings
 
@@ -54,6 +54,16 @@ class ClickHouseAddress:
 
     def __repr__(self) -> str:
         return f"ClickHouseAddress({self.username}@{self.host}:{self.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult:
+    """The rows of a read, and what it cost."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    rows_read: int
+    bytes_read: int
 
 
 class ClickHouse:
@@ -94,6 +104,33 @@ class ClickHouse:
             return (await client.query(sql, parameters=dict(parameters or {}))).result_rows
         except _DRIVER_ERRORS as error:
             raise translated(error) from error
+
+    async def read(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, str], *, query_id: str
+    ) -> ReadResult:
+        """A SELECT on somebody's behalf: limited by *settings*, and ended by `kill`.
+
+        Raises Invalid when it passes a limit, with what to do about it.
+        """
+        client = await self._connected()
+        try:
+            found = await client.query(
+                sql,
+                parameters=dict(parameters),
+                settings={**settings, "query_id": query_id, "wait_end_of_query": "1"},
+            )
+        except _DRIVER_ERRORS as error:
+            raise read_error(error) from error
+        return ReadResult(
+            found.column_names,
+            found.result_rows,
+            int(found.summary.get("read_rows", 0)),
+            int(found.summary.get("read_bytes", 0)),
+        )
+
+    async def kill(self, query_id: str) -> None:
+        """End the query *query_id* if it runs; ids are of hexadecimal digits."""
+        await self.command(f"KILL QUERY WHERE query_id = '{int(query_id, 16):032x}' ASYNC")
 
     async def command(self, sql: str, settings: Mapping[str, str] | None = None) -> None:
         """A statement without a result; Conflict when it makes something that exists."""
@@ -163,6 +200,12 @@ class ClickHouse:
             )
         except _DRIVER_ERRORS as error:
             raise translated(error) from error
+
+
+def read_error(error: Exception) -> TelemetryFlowError:
+    """The same for a read on somebody's behalf, who can ask for less."""
+    code = error.code if isinstance(error, Error) else None
+    return read_error_of(code, str(error)) or translated(error)
 
 
 def translated(error: Exception) -> TelemetryFlowError:

@@ -4,6 +4,7 @@ One table, because everything that the writer does about a failure follows from 
 are ClickHouse's own (`src/Common/ErrorCodes.cpp`, also `SELECT errorCodeToName(n)`).
 """
 
+import re
 from enum import Enum
 from typing import Final
 
@@ -124,3 +125,26 @@ def error_of(code: int, message: str) -> TelemetryFlowError:
     if cause is Cause.SCHEMA or _IN_A_VIEW in message:
         return SchemaMismatch(message)
     return Invalid(message)
+
+
+# What a read is told when it passes one of its limits, or asks what the engine cannot compute.
+_NARROW: Final = "narrow the time range, name a service, or filter by more"
+_READ_CODES: Final[dict[int, str]] = {
+    158: f"this would read too many rows: {_NARROW}",  # TOO_MANY_ROWS
+    307: f"this would read too many bytes: {_NARROW}",  # TOO_MANY_BYTES
+    159: f"this takes too long: {_NARROW}",  # TIMEOUT_EXCEEDED
+    160: f"this takes too long: {_NARROW}",  # TOO_SLOW
+    241: f"this needs too much memory: {_NARROW}, or group by less",  # MEMORY_LIMIT_EXCEEDED
+    396: "this has too many results: group by less, or take a longer step",  # TOO_MANY_ROWS_OR_BYTES
+    427: "this is no regular expression (RE2)",  # CANNOT_COMPILE_REGEXP
+}
+_ROWS: Final = re.compile(r"max rows: ([\d.]+ \w+), current rows: ([\d.]+ \w+)")
+
+
+def read_error_of(code: int | None, message: str) -> Invalid | None:
+    """The error for whoever asked, when they can do something about it."""
+    if code not in _READ_CODES:
+        return None
+    numbers = _ROWS.search(message)
+    told = f" ({numbers[2]}, at most {numbers[1]})" if numbers else ""
+    return Invalid(_READ_CODES[code] + told)

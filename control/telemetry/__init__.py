@@ -1,0 +1,1 @@
+"""Reading metrics, logs and traces."""

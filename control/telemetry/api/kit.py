@@ -1,0 +1,46 @@
+"""What all routes of this context do: read for the caller's tenant, and keep what will not change."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import orjson
+from pydantic import BaseModel
+
+from control.telemetry.queries.engine import Reading, reading
+from control.telemetry.queries.time_range import TimeRange
+from shared.cache.keys import cache_key
+from shared.http.call import Answer, Call
+
+KEPT_SECONDS: Final = 300.0
+CACHE_HEADER: Final = "X-Cache"
+
+
+async def answered(
+    call: Call,
+    question: BaseModel,
+    load: Callable[[Reading], Awaitable[BaseModel]],
+    *,
+    span: TimeRange | None,
+) -> Answer:
+    """What *load* gives; for a *span* that is given and over, kept for five minutes.
+
+    The key holds the tenant, the route and every parameter of the question.
+    """
+    async with reading(call) as found:
+        if span is None or not span.is_closed:
+            return Answer(await load(found), {CACHE_HEADER: "BYPASS"})
+        key = cache_key(
+            found.tenant, "telemetry", call.request.path, question.model_dump_json(by_alias=True)
+        )
+        cache = found.engine.cache
+        held = await cache.get(key)
+        if held is not None:
+            return Answer(orjson.dumps(held), {CACHE_HEADER: "HIT"})
+        answer = await load(found)
+        await cache.set(
+            key,
+            answer.model_dump(mode="json", by_alias=True),
+            ttl_seconds=KEPT_SECONDS,
+            l2_ttl_seconds=KEPT_SECONDS,
+        )
+        return Answer(answer, {CACHE_HEADER: "MISS"})

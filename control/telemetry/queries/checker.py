@@ -1,0 +1,142 @@
+"""The last line: a look at the final text, that knows nothing of how it was made.
+
+Refused is all that is not in this narrow language: words of a list, functions of a list, columns and
+tables of the catalogue, each table with its tenant right behind it and nothing that could widen
+that. There are no comments, no semicolons, no texts but a few constants, and so nothing that two
+lexers could read in two ways.
+"""
+
+import re
+from typing import Final
+
+from control.telemetry.queries.catalogue import TABLES
+
+_KEYWORDS: Final = frozenset(
+    (
+        *("SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "AS", "GROUP", "BY", "HAVING"),
+        *("ORDER", "ASC", "DESC", "LIMIT", "OFFSET", "INNER", "JOIN", "ON", "ARRAY", "OVER"),
+        *("WINDOW", "PARTITION", "ROWS", "BETWEEN", "UNBOUNDED", "PRECEDING", "CURRENT", "ROW"),
+    )
+)
+_BEFORE_PARENTHESES: Final = frozenset(("FROM", "AND", "OR", "NOT", "IN", "JOIN", "WHERE", "AS"))
+FUNCTIONS: Final = frozenset(
+    (
+        *("any", "anyLast", "argMax", "argMin", "arrayConcat", "arrayElement", "arrayJoin"),
+        *("arrayMap", "arrayZip", "arrayExists", "arrayFirst", "avg", "avgIf", "cityHash64"),
+        *("count", "countIf", "fromUnixTimestamp64Nano", "groupUniqArray", "has", "hasAny"),
+        *("hasToken", "hex", "if", "ifNull", "intDiv", "isFinite", "lagInFrame", "length"),
+        *("least", "greatest", "lower", "map", "mapContains", "mapKeys", "mapValues", "match"),
+        *("max", "maxIf", "min", "minIf", "multiIf", "position", "positionCaseInsensitive"),
+        *("quantileTDigest", "quantilesTDigest", "quantilesTDigestMerge", "quantileExact"),
+        *("range", "roundToExp2", "row_number", "startsWith", "sum", "sumForEach", "sumIf"),
+        *("sumMap", "toDate", "toDateTime", "toFloat64", "toFloat64OrNull", "toInt64", "toString"),
+        *("toStartOfDay", "toUInt64", "toUnixTimestamp", "toUnixTimestamp64Nano", "topK"),
+        *("tuple", "uniqExact", "unhex", "arrayResize", "toInt32", "bitAnd", "reverse"),
+        *("groupArray", "arraySort", "log2", "floor", "toUInt8", "quantilesExactInclusive"),
+        *("mapFromArrays", "arrayEnumerate", "quantilesExact", "replaceRegexpAll"),
+    )
+)
+_PARAMETER_TYPES: Final = frozenset(
+    ("String", "Int64", "UInt64", "UInt8", "Float64", "Array(String)")
+)
+_TEXTS: Final = frozenset(("''", f"'{'0' * 32}'", f"'{'0' * 16}'", "'Error'", "'UTC'"))
+_TEXT_OF_WORD: Final = re.compile(r"'[A-Za-z_]{1,24}'")
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<space>[ ]+)
+    |(?P<parameter>\{[a-z]+[0-9]*:[A-Za-z0-9()]+\})
+    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    |(?P<quoted>`[A-Za-z]+\.[A-Za-z]+`)
+    |(?P<number>[0-9]+(?:\.[0-9]+)?)
+    |(?P<text>'[A-Za-z0-9_]*')
+    |(?P<sign>->|!=|<=|>=|[(),.=<>+*/%\-\[\]])
+    """,
+    re.VERBOSE,
+)
+_TENANT: Final = ["WHERE", "TenantId", "=", "{tenant:String}"]
+_AFTER_TABLE: Final = frozenset((")", "GROUP", "ORDER", "LIMIT", "WINDOW", "HAVING", ""))
+_COLUMNS: Final = frozenset(name for columns in TABLES.values() for name in columns)
+
+
+class Refused(Exception):
+    """The text is outside of what may be asked: a defect of this product, never run."""
+
+
+def check(text: str, database: str) -> None:
+    """Refused, unless *text* is one SELECT over tables of the catalogue, of one tenant."""
+    tokens = _tokens(text)
+    if tokens[:1] != ["SELECT"]:
+        raise Refused("not a SELECT")
+    named = {after for word, after in zip(tokens, tokens[1:], strict=False) if word == "AS"}
+    lambdas = {before for before, sign in zip(tokens, tokens[1:], strict=False) if sign == "->"}
+    known = {name for name in named | lambdas if name not in _KEYWORDS} | _COLUMNS
+    at = 0
+    while at < len(tokens):
+        token, following = tokens[at], tokens[at + 1 : at + 2]
+        if token in ("FROM", "JOIN"):
+            at = _table(tokens, at + 1, database)
+            continue
+        if _is_word(token):
+            _check_word(token, is_called=following == ["("], known=known)
+        at += 1
+
+
+def _is_word(token: str) -> bool:
+    return token[:1].isalpha() or token[:1] in ("_", "`")
+
+
+def _check_word(word: str, *, is_called: bool, known: set[str]) -> None:
+    if is_called and word not in FUNCTIONS and word not in _KEYWORDS:
+        raise Refused(f"the function {word}")
+    if not is_called and word not in _KEYWORDS and word.strip("`") not in known:
+        raise Refused(f"the word {word}")
+    if is_called and word in _KEYWORDS and word not in (*_BEFORE_PARENTHESES, "OVER", "BY", "ON"):
+        raise Refused(f"{word} before a parenthesis")
+
+
+def _table(tokens: list[str], at: int, database: str) -> int:
+    """The position behind a source: of a table, behind the predicate of its tenant."""
+    if tokens[at : at + 2] == ["(", "SELECT"]:
+        return at
+    named = tokens[at : at + 3]
+    if named[:2] != [database, "."] or len(named) < 3 or named[2] not in TABLES:
+        raise Refused(f"the source {' '.join(named)}")
+    if tokens[at + 3 : at + 7] != _TENANT:
+        raise Refused(f"{named[2]} without its tenant")
+    end = at + 7
+    if tokens[end : end + 2] == ["AND", "("]:
+        closed = _closing(tokens, end + 1)
+        following = (tokens[closed + 1 : closed + 2] or [""])[0]
+    else:
+        following = (tokens[end : end + 1] or [""])[0]
+    if following not in _AFTER_TABLE:
+        raise Refused(f"{following} behind the tenant of {named[2]}")
+    return end
+
+
+def _closing(tokens: list[str], at: int) -> int:
+    depth = 0
+    for place in range(at, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place], 0)
+        if depth == 0:
+            return place
+    raise Refused("a parenthesis that is not closed")
+
+
+def _tokens(text: str) -> list[str]:
+    tokens = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            raise Refused(f"the sign {text[at]!r}")
+        at = match.end()
+        kind, token = match.lastgroup, match[0]
+        if kind == "space":
+            continue
+        if kind == "parameter" and token[1:-1].partition(":")[2] not in _PARAMETER_TYPES:
+            raise Refused(f"the type of {token}")
+        if kind == "text" and token not in _TEXTS and not _TEXT_OF_WORD.fullmatch(token):
+            raise Refused(f"the text {token}")
+        tokens.append(token)
+    return tokens

@@ -1,0 +1,163 @@
+"""A small tree of SELECTs, and its text with server-side parameters.
+
+A fragment is made of texts, which are constants of this package, and of `Value`s, which become
+parameters `{p0:Type}` of ClickHouse: what a client sends is only ever a value. Tables stand in one
+place, `_table`, which puts the tenant beside each; `checker` looks at the text again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Union
+
+from control.telemetry.queries.catalogue import TABLES
+
+TENANT_PARAMETER: Final = "tenant"
+
+
+class Value(NamedTuple):
+    """What goes in as a parameter, with its type in ClickHouse's words."""
+
+    content: Any
+    type: str
+
+
+class Fragment(NamedTuple):
+    """A piece of SQL."""
+
+    parts: tuple[Union[str, Value], ...]
+
+
+Part = Union[str, Value, Fragment]
+
+
+def sql(*parts: Part) -> Fragment:
+    """The pieces, one behind the other."""
+    found: list[str | Value] = []
+    for part in parts:
+        found.extend(part.parts if isinstance(part, Fragment) else [part])
+    return Fragment(tuple(found))
+
+
+def text(content: str) -> Value:
+    """A text of the client's."""
+    return Value(content, "String")
+
+
+def texts(content: Sequence[str]) -> Value:
+    """Several of them."""
+    return Value(list(content), "Array(String)")
+
+
+def joined(separator: str, pieces: Sequence[Part]) -> Fragment:
+    """The pieces with *separator* between them."""
+    found: list[Part] = []
+    for piece in pieces:
+        found += [separator, piece] if found else [piece]
+    return sql(*found)
+
+
+def all_of(conditions: Sequence[Fragment]) -> Fragment:
+    """Conjunction; of nothing it is true."""
+    return sql("(", joined(") AND (", conditions), ")") if conditions else sql("1")
+
+
+def any_of(conditions: Sequence[Fragment]) -> Fragment:
+    """Disjunction; of nothing it is false."""
+    return sql("(", joined(") OR (", conditions), ")") if conditions else sql("0")
+
+
+def moment(time_ns: int) -> Fragment:
+    """A time, to the nanosecond."""
+    return sql("fromUnixTimestamp64Nano(", Value(time_ns, "Int64"), ")")
+
+
+def between(column: str, start_ns: int, end_ns: int) -> Fragment:
+    """From *start_ns* on, before *end_ns*."""
+    return sql(f"{column} >= ", moment(start_ns), f" AND {column} < ", moment(end_ns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    """A SELECT; *columns* are expressions by the name that they get."""
+
+    columns: Mapping[str, Part]
+    source: Union[str, "Select"]
+    where: Fragment | None = None
+    joins: Sequence["Join"] = ()
+    array_join: str = ""
+    group_by: Sequence[str] = ()
+    having: Fragment | None = None
+    window: str = ""
+    order_by: str = ""
+    limit: int | None = None
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Join:
+    """INNER JOIN of another SELECT under a name."""
+
+    select: Select
+    name: str
+    on: str
+
+
+@dataclass
+class Rendering:
+    """The text as it grows, and its parameters."""
+
+    database: str
+    tenant: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Every text has the tenant's parameter."""
+        self.parameters[TENANT_PARAMETER] = self.tenant
+
+    def text_of(self, select: Select) -> str:
+        """The text of *select*; parameters are gathered meanwhile."""
+        columns = ", ".join(f"{self._text(one)} AS {name}" for name, one in select.columns.items())
+        clauses = [f"SELECT {columns}", f"FROM {self._source(select)}"]
+        if select.array_join:
+            clauses.insert(2, f"ARRAY JOIN {select.array_join}")
+        if isinstance(select.source, Select) and select.where is not None:
+            clauses.append(f"WHERE {self._text(select.where)}")
+        if select.group_by:
+            clauses.append(f"GROUP BY {', '.join(select.group_by)}")
+        if select.having is not None:
+            clauses.append(f"HAVING {self._text(select.having)}")
+        if select.window:
+            clauses.append(f"WINDOW {select.window}")
+        if select.order_by:
+            clauses.append(f"ORDER BY {select.order_by}")
+        if select.limit is not None:
+            clauses.append(f"LIMIT {int(select.limit)}")
+        if select.offset:
+            clauses.append(f"OFFSET {int(select.offset)}")
+        return " ".join(clauses)
+
+    def _source(self, select: Select) -> str:
+        if isinstance(select.source, Select):
+            joins = "".join(
+                f" INNER JOIN ({self.text_of(one.select)}) AS {one.name} ON {one.on}"
+                for one in select.joins
+            )
+            alias = " AS s" if select.joins else ""
+            return f"({self.text_of(select.source)}){alias}{joins}"
+        return self._table(select.source, select.where)
+
+    def _table(self, table: str, where: Fragment | None) -> str:
+        """The only place that names a table: its rows are the tenant's."""
+        if table not in TABLES:
+            raise ValueError(f"{table} is not in the catalogue")
+        condition = f" AND ({self._text(where)})" if where is not None else ""
+        return f"{self.database}.{table} WHERE TenantId = {{{TENANT_PARAMETER}:String}}{condition}"
+
+    def _text(self, part: Part) -> str:
+        if isinstance(part, str):
+            return part
+        if isinstance(part, Value):
+            name = f"p{len(self.parameters) - 1}"
+            self.parameters[name] = part.content
+            return f"{{{name}:{part.type}}}"
+        return "".join(map(self._text, part.parts))
