@@ -39,7 +39,9 @@ from control.core.api import roles as roles_api
 from control.core.api import tenancy as tenancy_api
 from control.core.commands import people, roles, tenancy
 from control.core.repository.core import CoreRepositories
+from control.telemetry.api import logs as logs_api
 from control.telemetry.api import services as services_api
+from control.telemetry.api import traces as traces_api
 from control.telemetry.queries.cursors import Cursors
 from control.telemetry.queries.engine import Engine
 from shared.cache import api as cache_api
@@ -80,6 +82,8 @@ ROUTES = (
     limits_api.routes,
     audit_api.routes,
     services_api.routes,
+    traces_api.routes,
+    logs_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,

@@ -8,12 +8,12 @@ from pydantic import Field
 
 from control.audit import queries
 from control.audit.queries import AuditFilter, AuditLogView
-from control.audit.spreadsheets import csv_of
 from shared.errors import TooLarge
 from shared.http.call import Call
 from shared.http.models import Page, View
 from shared.http.routes import Routes
 from shared.messaging.commands import SIGNED_IN
+from shared.spreadsheets import csv_of
 
 routes = Routes("Audit", "Who did what; entries are only ever added.")
 

@@ -135,7 +135,8 @@ _READ_CODES: Final[dict[int, str]] = {
     159: f"this takes too long: {_NARROW}",  # TIMEOUT_EXCEEDED
     160: f"this takes too long: {_NARROW}",  # TOO_SLOW
     241: f"this needs too much memory: {_NARROW}, or group by less",  # MEMORY_LIMIT_EXCEEDED
-    396: "this has too many results: group by less, or take a longer step",  # TOO_MANY_ROWS_OR_BYTES
+    # TOO_MANY_ROWS_OR_BYTES
+    396: "this has too many results: group by less, or take a longer step",
     427: "this is no regular expression (RE2)",  # CANNOT_COMPILE_REGEXP
 }
 _ROWS: Final = re.compile(r"max rows: ([\d.]+ \w+), current rows: ([\d.]+ \w+)")

@@ -67,7 +67,7 @@ class Client:
             content["json"] = body
         async with self._session.request(method, url, headers=sent, **content) as answer:
             text = await answer.text()
-            is_json = "json" in answer.headers.get("Content-Type", "")
+            is_json = answer.content_type.endswith(("/json", "+json"))
             return Reply(
                 answer.status,
                 CIMultiDict(answer.headers),

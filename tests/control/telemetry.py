@@ -43,9 +43,7 @@ async def store(
 ) -> None:
     """What becomes of an export request: through the codec, as the writer inserts it."""
     encoder = Encoder(signal, retention_days=RETENTION_DAYS)
-    result = encoder.append(
-        request.SerializeToString(), tenant=tenant, received_ns=received_ns
-    )
+    result = encoder.append(request.SerializeToString(), tenant=tenant, received_ns=received_ns)
     assert not result.rejected, result.rejected
     for number, block in enumerate(encoder.close()):
         await client.insert_native(
@@ -72,7 +70,9 @@ class Explorer:
 
 @pytest.fixture
 async def telemetry_product(
-    database_address: PostgresAddress, tmp_path: Path, telemetry_engine: EmbeddedServer,
+    database_address: PostgresAddress,
+    tmp_path: Path,
+    telemetry_engine: EmbeddedServer,
     telemetry_store: ClickHouse,
 ) -> AsyncIterator[Running]:
     """A control plane whose ClickHouse is there."""

@@ -1,4 +1,4 @@
-"""What all routes of this context do: read for the caller's tenant, and keep what will not change."""
+"""What all routes here do: read for the caller's tenant, and keep what will not change."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

@@ -1,12 +1,13 @@
 """The last line: a look at the final text, that knows nothing of how it was made.
 
-Refused is all that is not in this narrow language: words of a list, functions of a list, columns and
-tables of the catalogue, each table with its tenant right behind it and nothing that could widen
-that. There are no comments, no semicolons, no texts but a few constants, and so nothing that two
-lexers could read in two ways.
+Refused is all that is not in this narrow language: words of a list, functions of a list, columns
+and tables of the catalogue, each table with its tenant right behind it and nothing that could
+widen that. There are no comments, no semicolons, no texts but a few constants, and so nothing that
+two lexers could read in two ways.
 """
 
 import re
+from itertools import pairwise
 from typing import Final
 
 from control.telemetry.queries.catalogue import TABLES
@@ -67,8 +68,8 @@ def check(text: str, database: str) -> None:
     tokens = _tokens(text)
     if tokens[:1] != ["SELECT"]:
         raise Refused("not a SELECT")
-    named = {after for word, after in zip(tokens, tokens[1:], strict=False) if word == "AS"}
-    lambdas = {before for before, sign in zip(tokens, tokens[1:], strict=False) if sign == "->"}
+    named = {after for word, after in pairwise(tokens) if word == "AS"}
+    lambdas = {before for before, sign in pairwise(tokens) if sign == "->"}
     known = {name for name in named | lambdas if name not in _KEYWORDS} | _COLUMNS
     at = 0
     while at < len(tokens):

@@ -25,7 +25,7 @@ class Cursors:
 
     @classmethod
     def of(cls, settings: Settings) -> "Cursors":
-        """With a key that all processes of the API have: JWT_SECRET, or a file of the data folder."""
+        """With a key that all API processes have: JWT_SECRET, or a file of the data folder."""
         secret = settings.jwt_secret or text_of_secret_file(settings.data_dir / KEY_FILE)
         return cls(secret.encode())
 

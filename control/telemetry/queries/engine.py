@@ -1,4 +1,4 @@
-"""Questions to ClickHouse on behalf of a tenant: in turn, limited, checked, and ended with the caller.
+"""Questions to ClickHouse for a tenant: in turn, limited, checked, and ended with the caller.
 
 A `Reading` belongs to one request: it adds up what the request's queries cost, and knows when
 nobody waits for the answer any more.

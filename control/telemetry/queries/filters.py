@@ -5,7 +5,7 @@ inside of it. Attributes are kept as texts: a number or a boolean is compared as
 """
 
 import re
-from typing import Annotated, Any, Final, Literal, Union
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field as Described
 from pydantic import TypeAdapter, ValidationError
@@ -34,7 +34,7 @@ INT64_MAX: Final = 2**63 - 1
 Name = Annotated[Text, Described(min_length=1, max_length=220, examples=["attributes.http.route"])]
 Content = Annotated[Text, Described(max_length=TEXT_CHARACTERS_MAX)]
 Number = Annotated[int, Described(ge=-INT64_MAX, le=INT64_MAX)]
-Scalar = Union[bool, Number, float, Content]
+Scalar = bool | Number | float | Content
 # A word as ClickHouse's token index cuts texts.
 _WORD: Final = re.compile(r"[0-9A-Za-z\u0080-\U0010ffff]+")
 _PHRASE: Final = re.compile(r'"([^"]*)"')
@@ -102,7 +102,7 @@ class Contains(Body):
 
 
 Filter = Annotated[
-    Union[And, Or, Not, Compare, OneOf, Exists, Matches, Contains],
+    And | Or | Not | Compare | OneOf | Exists | Matches | Contains,
     Described(discriminator="op"),
 ]
 for _nested in (And, Or, Not):
@@ -254,7 +254,7 @@ def _of_number(content: Fragment, given: Any) -> Fragment:
     return sql("NOT (", found, ")") if given.op == "notIn" else found
 
 
-def _number(value: float) -> Value:
+def _number(value: Any) -> Value:
     return Value(value, "Int64" if isinstance(value, int) else "Float64")
 
 
@@ -279,5 +279,3 @@ def search_of(body: str, search: str) -> Fragment:
     if len(tokens) + len(parts) > CONDITIONS_MAX:
         raise Invalid(f"search for at most {CONDITIONS_MAX} words", field="search")
     return all_of([*tokens, *parts])
-
-

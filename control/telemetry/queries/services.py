@@ -280,9 +280,7 @@ def bucket_of(grid: Grid, column: str, *, is_coarse: bool = False) -> Fragment:
     step = grid.step_seconds
     if is_coarse:
         return sql(f"toInt64(intDiv(toUnixTimestamp({column}), {step})) * {step * SECOND_NS}")
-    return sql(
-        f"intDiv(toUnixTimestamp64Nano({column}), {step * SECOND_NS}) * {step * SECOND_NS}"
-    )
+    return sql(f"intDiv(toUnixTimestamp64Nano({column}), {step * SECOND_NS}) * {step * SECOND_NS}")
 
 
 def _whole(query: RangeQuery, span: TimeRange, seconds: int) -> TimeRange:
@@ -306,7 +304,9 @@ def _seconds(bucket_ns: int, step: int, span: TimeRange) -> float:
 
 def _red(row: dict[str, Any], seconds: float) -> dict[str, Any]:
     spans, errors = int(row["spans"]), int(row["errors"])
-    quantiles = [float(one) / 1e6 for one in row.get("quantiles", ())] or [None] * 3
+    quantiles: list[float | None] = [float(one) / 1e6 for one in row.get("quantiles", ())]
+    if not quantiles:
+        quantiles = [None] * 3
     return {
         "spans": spans,
         "errors": errors,

@@ -7,7 +7,7 @@ place, `_table`, which puts the tenant beside each; `checker` looks at the text 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Union
+from typing import Any, Final, NamedTuple
 
 from control.telemetry.queries.catalogue import TABLES
 
@@ -24,10 +24,10 @@ class Value(NamedTuple):
 class Fragment(NamedTuple):
     """A piece of SQL."""
 
-    parts: tuple[Union[str, Value], ...]
+    parts: tuple[str | Value, ...]
 
 
-Part = Union[str, Value, Fragment]
+Part = str | Value | Fragment
 
 
 def sql(*parts: Part) -> Fragment:
@@ -81,7 +81,7 @@ class Select:
     """A SELECT; *columns* are expressions by the name that they get."""
 
     columns: Mapping[str, Part]
-    source: Union[str, "Select"]
+    source: "str | Select"
     where: Fragment | None = None
     joins: Sequence["Join"] = ()
     array_join: str = ""

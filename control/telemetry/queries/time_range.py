@@ -21,7 +21,9 @@ POINTS_MAX: Final = 11_000
 # What came later than that belongs to a range that ended before is rare: answers may be kept.
 CLOSED_AFTER_NS: Final = 300 * SECOND_NS
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_TIME: Final = re.compile(r"(?P<seconds>.{19})(?:\.(?P<fraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)?")
+_TIME: Final = re.compile(
+    r"(?P<seconds>.{19})(?:\.(?P<fraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)?"
+)
 _NANOSECONDS: Final = re.compile(r"\d{19}")
 # Steps for people, in seconds: the first with at most STEPS points is taken.
 _STEPS: Final = (1, 5, 10, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 86_400)
@@ -85,7 +87,9 @@ Time = Annotated[
 Duration = Annotated[
     str,
     Field(
-        pattern=r"^[1-9]\d{0,4}[smhdw]$", description="a number and s, m, h, d or w", examples=["1h"]
+        pattern=r"^[1-9]\d{0,4}[smhdw]$",
+        description="a number and s, m, h, d or w",
+        examples=["1h"],
     ),
 ]
 TimeZone = Annotated[

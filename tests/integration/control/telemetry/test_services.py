@@ -58,9 +58,7 @@ async def test_a_range_within_a_minute_is_answered_exactly_by_the_spans(
 ) -> None:
     await _shop(explorer)
 
-    answer = await explorer.client.get(
-        f"/telemetry/services?{_range(NOW + 1, NOW + 30 * SECOND)}"
-    )
+    answer = await explorer.client.get(f"/telemetry/services?{_range(NOW + 1, NOW + 30 * SECOND)}")
 
     assert answer.json["meta"]["source"] == "tf_traces"
     # The span of the first nanosecond is outside, its child is inside.

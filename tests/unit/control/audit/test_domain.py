@@ -11,7 +11,7 @@ import pytest
 from control.app import EVENTS
 from control.audit.actions import ACTIONS, FAILURES
 from control.audit.domain import MASK, entry_of, first_digest
-from control.audit.spreadsheets import cell_of, csv_of
+from shared.spreadsheets import cell_of, csv_of
 
 SALT = bytes(16)
 

@@ -1,0 +1,133 @@
+"""Routes of log records."""
+
+import csv
+import io
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Final, Literal
+
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from control.telemetry.api.kit import answered
+from control.telemetry.queries import logs
+from control.telemetry.queries.engine import reading
+from shared.http.call import Answer, Call
+from shared.http.routes import Routes
+from shared.spreadsheets import cell_of
+
+routes = Routes("Telemetry: logs", "Log records: search, volume, context, export.")
+
+_COLUMNS: Final = (
+    *("time", "service", "severityNumber", "severityText", "body", "traceId", "spanId"),
+    *("eventName", "attributes", "resourceAttributes"),
+)
+PIECE_BYTES: Final = 65_536
+
+
+class LogExport(logs.LogFilter):
+    """Which records, and as what."""
+
+    format: Literal["csv", "ndjson"] = Field("ndjson", description="one record on each line")
+
+
+@routes.get("/telemetry/logs", permission="logs:read", query=logs.LogFilter, answer=logs.LogList)
+async def list_logs(call: Call, query: logs.LogFilter) -> Answer:
+    """List log records, the newest first."""
+    return await answered(
+        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
+    )
+
+
+@routes.get(
+    "/telemetry/logs/query", permission="logs:read", query=logs.LogFilter, answer=logs.LogList
+)
+async def query_logs(call: Call, query: logs.LogFilter) -> Answer:
+    """Search log records by words, severity, service and filters."""
+    return await answered(
+        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
+    )
+
+
+@routes.get(
+    "/telemetry/logs/histogram", permission="logs:read", query=logs.VolumeQuery, answer=logs.Volume
+)
+async def get_log_histogram(call: Call, query: logs.VolumeQuery) -> Answer:
+    """Count log records over time, by severity."""
+    return await answered(call, query, partial(logs.log_volume, query=query), span=query.fixed_span)
+
+
+@routes.get(
+    "/telemetry/logs/context",
+    permission="logs:read",
+    query=logs.ContextQuery,
+    answer=logs.LogContext,
+    errors=(404,),
+)
+async def get_log_context(call: Call, query: logs.ContextQuery) -> Answer:
+    """Get the lines of a service around one of its lines."""
+    return await answered(call, query, partial(logs.log_context, query=query), span=None)
+
+
+@routes.get(
+    "/telemetry/logs/values", permission="logs:read", query=logs.ValuesQuery, answer=logs.ValueList
+)
+async def list_log_values(call: Call, query: logs.ValuesQuery) -> Answer:
+    """List the most frequent values of a field, with counts."""
+    return await answered(call, query, partial(logs.log_values, query=query), span=query.fixed_span)
+
+
+@routes.get(
+    "/telemetry/logs/export",
+    permission="logs:read",
+    query=LogExport,
+    content_type="application/x-ndjson",
+    other_content_types=("text/csv",),
+)
+async def export_logs(call: Call, query: LogExport) -> web.StreamResponse:
+    """Take log records out, the newest first, as NDJSON or CSV; at most 100 000 at once.
+
+    The trailer of a CSV is its last line: a file that was cut short has fewer lines than the search
+    counts. Narrow the time to take out more.
+    """
+    async with reading(call) as found:
+        lines = _written(logs.all_logs(found, query, limit=logs.EXPORTED_MAX), query.format)
+        # What is wrong with the question becomes an answer of its own, before the file begins.
+        first = await anext(lines, b"")
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/csv; charset=utf-8"
+                if query.format == "csv"
+                else "application/x-ndjson",
+                "Content-Disposition": f'attachment; filename="logs.{query.format}"',
+                "Cache-Control": "no-store",
+            }
+        )
+        await response.prepare(call.request)
+        await response.write(first)
+        async for piece in lines:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+async def _written(views: AsyncIterator[logs.LogView], chosen: str) -> AsyncIterator[bytes]:
+    """The file in pieces."""
+    piece = bytearray(_csv_line(_COLUMNS) if chosen == "csv" else b"")
+    async for view in views:
+        line = view.model_dump(mode="json", by_alias=True)
+        if chosen == "csv":
+            piece += _csv_line([cell_of(line[name]) for name in _COLUMNS])
+        else:
+            piece += orjson.dumps(line) + b"\n"
+        if len(piece) > PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
+
+
+def _csv_line(cells: Any) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().encode()

@@ -1,0 +1,92 @@
+"""Routes of spans and traces."""
+
+from functools import partial
+
+import orjson
+
+from control.telemetry.api.kit import answered
+from control.telemetry.queries import attributes, traces
+from control.telemetry.queries.engine import reading
+from control.telemetry.queries.logs import ValueList
+from control.telemetry.queries.otlp import jaeger_of, otlp_of
+from shared.http.call import Answer, Call
+from shared.http.models import View
+from shared.http.routes import Routes
+
+routes = Routes("Telemetry: traces", "Spans and traces: search, waterfall, latencies.")
+
+
+@routes.get(
+    "/telemetry/traces", permission="traces:read", query=traces.SpanFilter, answer=traces.TraceList
+)
+async def list_traces(call: Call, query: traces.SpanFilter) -> Answer:
+    """List traces that have a span as described, the newest first."""
+    return await answered(
+        call, query, partial(traces.list_traces, query=query), span=query.fixed_span
+    )
+
+
+@routes.get(
+    "/telemetry/spans", permission="traces:read", query=traces.SpanFilter, answer=traces.SpanList
+)
+async def list_spans(call: Call, query: traces.SpanFilter) -> Answer:
+    """List spans, the newest first."""
+    return await answered(
+        call, query, partial(traces.list_spans, query=query), span=query.fixed_span
+    )
+
+
+@routes.get(
+    "/telemetry/traces/heatmap",
+    permission="traces:read",
+    query=traces.HeatmapQuery,
+    answer=traces.Heatmap,
+)
+async def get_latency_heatmap(call: Call, query: traces.HeatmapQuery) -> Answer:
+    """Count spans by duration over time."""
+    return await answered(call, query, partial(traces.heatmap, query=query), span=query.fixed_span)
+
+
+@routes.get(
+    "/telemetry/traces/{trace}",
+    permission="traces:read",
+    query=traces.TraceQuery,
+    answer=traces.TraceView,
+)
+async def get_trace(call: Call, query: traces.TraceQuery) -> View | Answer:
+    """Get a trace as a waterfall, with critical path, gaps and log records.
+
+    With `format=otlp` or `format=jaeger`, in those shapes instead.
+    """
+    trace = call.text("trace")
+    async with reading(call) as found:
+        if query.format == "json":
+            return await traces.get_trace(found, trace, query)
+        rows, _ = await traces.spans_of_trace(found, trace, query)
+        return Answer(orjson.dumps(otlp_of(rows) if query.format == "otlp" else jaeger_of(rows)))
+
+
+@routes.get(
+    "/telemetry/attributes",
+    permission="traces:read",
+    query=attributes.KeysQuery,
+    answer=attributes.KeyList,
+)
+async def list_attribute_keys(call: Call, query: attributes.KeysQuery) -> Answer:
+    """List the attributes of spans or log records."""
+    return await answered(
+        call, query, partial(attributes.list_keys, query=query), span=query.fixed_span
+    )
+
+
+@routes.get(
+    "/telemetry/spans/values",
+    permission="traces:read",
+    query=attributes.SpanValuesQuery,
+    answer=ValueList,
+)
+async def list_span_values(call: Call, query: attributes.SpanValuesQuery) -> Answer:
+    """List the most frequent values of a field of spans, with counts."""
+    return await answered(
+        call, query, partial(attributes.span_values, query=query), span=query.fixed_span
+    )

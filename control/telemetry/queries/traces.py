@@ -1,0 +1,388 @@
+"""Traces: search, one trace as a waterfall, latency heat map, attribute keys and values."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
+from control.telemetry.queries.catalogue import LOGS, TRACES, field_of, hex_id
+from control.telemetry.queries.engine import Reading
+from control.telemetry.queries.filters import condition_of, filter_of
+from control.telemetry.queries.logs import LINE, LogView, log_view
+from control.telemetry.queries.paging import (
+    FilteredQuery,
+    Items,
+    PagedQuery,
+    cursor_at,
+    page_of,
+    place_of,
+)
+from control.telemetry.queries.services import bucket_of
+from control.telemetry.queries.spans import ATTRIBUTES, REST, SPAN, SpanView, span_fields
+from control.telemetry.queries.sql import (
+    Fragment,
+    Select,
+    Value,
+    all_of,
+    between,
+    moment,
+    sql,
+    text,
+    texts,
+)
+from control.telemetry.queries.time_range import (
+    SECOND_NS,
+    Duration,
+    Grid,
+    TimeRange,
+    iso,
+    step_for,
+)
+from control.telemetry.queries.waterfall import Node, services_of, waterfall_of
+from shared.errors import NotFound
+from shared.http.models import Text, View
+
+SPANS_OF_TRACE_MAX: Final = 10_000
+LOGS_OF_TRACE_MAX: Final = 1_000
+# Spans of a trace may lie so far outside of the range that one of them was found in.
+TRACE_AROUND_NS: Final = 3_600 * SECOND_NS
+MS_NS: Final = 1_000_000
+_HASH: Final = "cityHash64(TraceId, SpanId)"
+_BEFORE_OTHERS: Final = "tuple(ParentSpanId != unhex('0000000000000000'), Timestamp)"
+
+
+class SpanConditions(FilteredQuery):
+    """Which spans."""
+
+    service: Text | None = Field(None, max_length=200)
+    operation: Text | None = Field(None, max_length=500)
+    status: Literal["Unset", "Ok", "Error"] | None = None
+    kind: Literal["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"] | None = (
+        None
+    )
+    min_duration_ms: float | None = Field(None, ge=0, le=1e12)
+    max_duration_ms: float | None = Field(None, ge=0, le=1e12)
+
+    def conditions(self) -> list[Fragment]:
+        """As SQL."""
+        found = [
+            sql(f"{column} = ", text(value))
+            for column, value in (
+                ("ServiceName", self.service),
+                ("SpanName", self.operation),
+                ("StatusCode", self.status),
+                ("SpanKind", self.kind),
+            )
+            if value is not None
+        ]
+        if self.min_duration_ms is not None:
+            found.append(sql("Duration >= ", Value(round(self.min_duration_ms * MS_NS), "UInt64")))
+        if self.max_duration_ms is not None:
+            found.append(sql("Duration <= ", Value(round(self.max_duration_ms * MS_NS), "UInt64")))
+        if self.filter is not None:
+            found.append(condition_of(TRACES, filter_of(self.filter)))
+        return found
+
+
+class SpanFilter(SpanConditions, PagedQuery):
+    """Which spans, and where the page before ended."""
+
+
+class SpanList(View):
+    """Spans, the newest first."""
+
+    data: list[SpanView]
+    next_cursor: str | None
+    meta: MetaView
+
+
+class TraceSummary(View):
+    """A trace at a glance."""
+
+    trace_id: str
+    root_service: str
+    root_operation: str
+    start_time: str
+    duration_ns: int
+    spans: int
+    errors: int
+    services: list[str]
+    matched_spans: int = Field(description="spans that the search found")
+
+
+class TraceList(View):
+    """Traces with a span that was found, those with the newest such span first."""
+
+    data: list[TraceSummary]
+    next_cursor: str | None
+    meta: MetaView
+
+
+class WaterfallSpan(SpanView):
+    """A span in its place."""
+
+    depth: int
+    offset_ns: int = Field(description="from the beginning of the trace")
+    self_ns: int = Field(description="time in which none of its children ran")
+    critical_ns: int = Field(description="time in which the trace waited for just this span")
+    child_count: int
+    is_orphan: bool = Field(description="it names a parent that is not there")
+
+
+class GapView(View):
+    """A time in which a span with children ran and none of them did."""
+
+    span_id: str
+    offset_ns: int
+    duration_ns: int
+
+
+class TraceView(View):
+    """A trace: spans in the order of a waterfall, parents before children."""
+
+    trace_id: str
+    start_time: str
+    duration_ns: int
+    services: dict[str, int] = Field(description="spans by service")
+    spans: list[WaterfallSpan]
+    gaps: list[GapView]
+    logs: list[LogView] = Field(description="log records of the trace, the oldest first")
+    is_truncated: bool = Field(description="it has more spans than are shown")
+    meta: MetaView
+
+
+class TraceQuery(RangeQuery):
+    """When the trace was, if it is known: that makes it faster to find."""
+
+    format: Literal["json", "otlp", "jaeger"] = Field(
+        "json", description="otlp: OTLP/JSON; jaeger: as Jaeger's API has it"
+    )
+    with_attributes: bool = Field(True, description="with attributes, events and links")
+
+
+class HeatmapQuery(SpanConditions):
+    """Which spans, in which steps."""
+
+    step: Duration | None = None
+
+
+class HeatmapCell(View):
+    """Spans of a step whose duration is below *durationMs* and not below half of it."""
+
+    time: int
+    duration_ms: float
+    spans: int
+    errors: int
+
+
+class Heatmap(View):
+    """Durations over time; what has no spans has no cell."""
+
+    data: list[HeatmapCell]
+    step_seconds: int
+    meta: MetaView
+
+
+async def list_spans(reading: Reading, query: SpanFilter) -> SpanList:
+    """A page of spans."""
+    found = await page_of(
+        reading,
+        Items("tf_traces", "Timestamp", _HASH, {**SPAN, **ATTRIBUTES}),
+        query,
+        query.conditions(),
+    )
+    return SpanList(
+        data=[SpanView(**span_fields(row)) for row in found.rows],
+        next_cursor=found.next_cursor,
+        meta=meta_of(reading, found.span, "tf_traces", 0),
+    )
+
+
+async def list_traces(reading: Reading, query: SpanFilter) -> TraceList:
+    """A page of traces: first which, then what they are like as a whole."""
+    span, place = place_of(reading, query)
+    having = None
+    if place:
+        last, trace = moment(place[0]), text(place[1])
+        having = sql("last < ", last, " OR (last = ", last, " AND trace < ", trace, ")")
+    rows = await reading.rows(
+        Select(
+            columns={"trace": "lower(hex(TraceId))", "last": "max(Timestamp)",
+                     "last_ns": "toUnixTimestamp64Nano(max(Timestamp))", "matched": "count()"},
+            source="tf_traces",
+            where=all_of([between("Timestamp", span.start_ns, span.end_ns), *query.conditions()]),
+            group_by=["trace"],
+            having=having,
+            order_by="last DESC, trace DESC",
+            limit=query.limit + 1,
+        )
+    )  # fmt: skip
+    shown = rows[: query.limit]
+    summaries = await _summaries(reading, [row["trace"] for row in shown], span)
+    next_cursor = None
+    if len(rows) > query.limit:
+        next_cursor = cursor_at(reading, query, span, [shown[-1]["last_ns"], shown[-1]["trace"]])
+    return TraceList(
+        data=[
+            TraceSummary(**summaries[row["trace"]], matched_spans=row["matched"])
+            for row in shown
+            if row["trace"] in summaries
+        ],
+        next_cursor=next_cursor,
+        meta=meta_of(reading, span, "tf_traces", 0),
+    )
+
+
+async def _summaries(
+    reading: Reading, traces: Sequence[str], span: TimeRange
+) -> dict[str, dict[str, Any]]:
+    if not traces:
+        return {}
+    around = between("Timestamp", span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS)
+    rows = await reading.rows(
+        Select(
+            columns={
+                "trace": "lower(hex(TraceId))",
+                "root_service": f"argMin(ServiceName, {_BEFORE_OTHERS})",
+                "root_operation": f"argMin(SpanName, {_BEFORE_OTHERS})",
+                "start_ns": "toUnixTimestamp64Nano(min(Timestamp))",
+                "end_ns": "max(toUnixTimestamp64Nano(Timestamp) + toInt64(Duration))",
+                "spans": "count()",
+                "errors": "countIf(StatusCode = 'Error')",
+                "services": "arraySort(groupUniqArray(ServiceName))",
+            },
+            source="tf_traces",
+            where=all_of([sql("lower(hex(TraceId)) IN ", texts(traces)), around]),
+            group_by=["trace"],
+        )
+    )
+    return {
+        row["trace"]: {
+            "trace_id": row["trace"],
+            "start_time": iso(row["start_ns"]),
+            "duration_ns": row["end_ns"] - row["start_ns"],
+            **{
+                name: row[name]
+                for name in ("root_service", "root_operation", "spans", "errors", "services")
+            },
+        }
+        for row in rows
+    }
+
+
+async def spans_of_trace(
+    reading: Reading, trace: str, query: TraceQuery
+) -> tuple[list[dict[str, Any]], bool]:
+    """All spans as rows, and whether there are more; NotFound when there are none."""
+    conditions = [sql("lower(hex(TraceId)) = ", text(hex_id(trace, 32)))]
+    if query.start_time is not None or query.last is not None:
+        span = query.span
+        start, end = span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS
+        conditions.append(between("Timestamp", start, end))
+    columns = dict(SPAN)
+    if query.with_attributes or query.format != "json":
+        columns |= ATTRIBUTES
+    if query.format == "otlp":
+        columns |= REST
+    rows = await reading.rows(
+        Select(
+            columns=columns,
+            source="tf_traces",
+            where=all_of(conditions),
+            order_by="Timestamp ASC, span ASC",
+            limit=SPANS_OF_TRACE_MAX + 1,
+        )
+    )
+    if not rows:
+        raise NotFound("no such trace: its spans may still be on their way, or have expired")
+    return rows[:SPANS_OF_TRACE_MAX], len(rows) > SPANS_OF_TRACE_MAX
+
+
+async def get_trace(reading: Reading, trace: str, query: TraceQuery) -> TraceView:
+    """The waterfall, with the log records of the trace."""
+    rows, is_truncated = await spans_of_trace(reading, trace, query)
+    found = waterfall_of(rows)
+    span = TimeRange(found.start_ns, found.end_ns + 1)
+    logs = await _logs_of(reading, hex_id(trace, 32), span)
+    return TraceView(
+        trace_id=hex_id(trace, 32),
+        start_time=iso(found.start_ns),
+        duration_ns=found.end_ns - found.start_ns,
+        services=services_of(found.nodes),
+        spans=[_waterfall_span(node, found.start_ns) for node in found.nodes],
+        gaps=[
+            GapView(
+                span_id=gap.span,
+                offset_ns=gap.start_ns - found.start_ns,
+                duration_ns=gap.end_ns - gap.start_ns,
+            )
+            for gap in found.gaps
+        ],
+        logs=logs,
+        is_truncated=is_truncated,
+        meta=meta_of(reading, span, "tf_traces", 0),
+    )
+
+
+def _waterfall_span(node: Node, start_ns: int) -> WaterfallSpan:
+    return WaterfallSpan(
+        **span_fields(node.row),
+        depth=node.depth,
+        offset_ns=node.start_ns - start_ns,
+        self_ns=node.self_ns,
+        critical_ns=node.critical_ns,
+        child_count=len(node.children),
+        is_orphan=node.is_orphan,
+    )
+
+
+async def _logs_of(reading: Reading, trace: str, span: TimeRange) -> list[LogView]:
+    rows = await reading.rows(
+        Select(
+            columns=LINE,
+            source="tf_logs",
+            where=all_of(
+                [
+                    sql(field_of(LOGS, "traceId").expression, " = ", text(trace)),
+                    between(
+                        "Timestamp", span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS
+                    ),
+                ]
+            ),
+            order_by="Timestamp ASC",
+            limit=LOGS_OF_TRACE_MAX,
+        )
+    )
+    return [log_view(row) for row in rows]
+
+
+async def heatmap(reading: Reading, query: HeatmapQuery) -> Heatmap:
+    """Durations by powers of two of a microsecond, over time."""
+    span = query.span
+    step = step_for(span, query.step)
+    grid = Grid(span, step)
+    rows = await reading.rows(
+        Select(
+            columns={
+                "bucket": bucket_of(grid, "Timestamp"),
+                "power": "roundToExp2(intDiv(Duration, 1000))",
+                "spans": "count()",
+                "errors": "countIf(StatusCode = 'Error')",
+            },
+            source="tf_traces",
+            where=all_of([between("Timestamp", span.start_ns, span.end_ns), *query.conditions()]),
+            group_by=["bucket", "power"],
+            order_by="bucket ASC, power ASC",
+        )
+    )
+    data = [
+        HeatmapCell(
+            time=row["bucket"] // MS_NS,
+            duration_ms=max(row["power"] * 2, 1) / 1000,
+            spans=row["spans"],
+            errors=row["errors"],
+        )
+        for row in rows
+    ]
+    return Heatmap(data=data, step_seconds=step, meta=meta_of(reading, span, "tf_traces", 0))

@@ -1,0 +1,232 @@
+"""Traces over the API: search, waterfall, other shapes."""
+
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+from google.protobuf.json_format import MessageToDict
+
+from tests.control.telemetry import Explorer, store
+from tests.control.telemetry_data import (
+    MINUTE,
+    MS,
+    SECOND,
+    Line,
+    Span,
+    logs_request,
+    spans_request,
+    trace_id,
+)
+
+NOW = time.time_ns() // MINUTE * MINUTE - 30 * MINUTE
+RANGE = f"startTime={NOW - MINUTE}&endTime={NOW + 10 * MINUTE}"
+
+
+async def _store_spans(explorer: Explorer, spans: list[Span]) -> Any:
+    request = spans_request(spans)
+    await store(explorer.store, "traces", explorer.tenant, request, received_ns=time.time_ns())
+    return request
+
+
+async def test_a_trace_is_a_tree_with_its_critical_path_and_its_log_records(
+    explorer: Explorer,
+) -> None:
+    await _store_spans(
+        explorer,
+        [
+            Span(7, 3, NOW + 60 * MS, 30 * MS, parent=1, service="payments"),
+            Span(7, 1, NOW, 100 * MS),
+            Span(7, 2, NOW + 10 * MS, 30 * MS, parent=1, service="checkout", status=2),
+            Span(7, 9, NOW + 20 * MS, MS, parent=8, service="lost"),
+        ],
+    )
+    lines = [Line(NOW + 5 * MS, "begun", trace=7, span=1), Line(NOW, "of another", trace=8)]
+    await store(
+        explorer.store, "logs", explorer.tenant, logs_request(lines), received_ns=time.time_ns()
+    )
+
+    answer = await explorer.client.get(f"/telemetry/traces/{trace_id(7).hex()}")
+
+    assert answer.status == 200, answer.text
+    found = answer.json
+    assert [one["spanId"][-1] for one in found["spans"]] == ["1", "2", "3", "9"]
+    assert [one["depth"] for one in found["spans"]] == [0, 1, 1, 0]
+    assert [one["criticalNs"] // MS for one in found["spans"]] == [40, 30, 30, 1]
+    assert [one["isOrphan"] for one in found["spans"]] == [False, False, False, True]
+    assert [(one["offsetNs"] // MS, one["durationNs"] // MS) for one in found["gaps"]] == [
+        (0, 10),
+        (40, 20),
+        (90, 10),
+    ]
+    assert [one["body"] for one in found["logs"]] == ["begun"]
+    assert found["services"] == {"web": 1, "checkout": 1, "payments": 1, "lost": 1}
+
+
+async def test_S33_a_trace_of_another_tenant_is_unknown(explorer: Explorer) -> None:
+    assert explorer.other is not None
+    await _store_spans(explorer, [Span(77, 1, NOW)])
+
+    foreign = await explorer.other.client.get(f"/telemetry/traces/{trace_id(77).hex()}")
+    unknown = await explorer.other.client.get(f"/telemetry/traces/{'ab' * 16}")
+    wrong = await explorer.client.get("/telemetry/traces/xyz")
+
+    assert (foreign.status, unknown.status, wrong.status) == (404, 404, 400)
+    assert foreign.json["detail"] == unknown.json["detail"]
+
+
+async def test_spans_are_found_by_what_they_are(explorer: Explorer) -> None:
+    await _store_spans(
+        explorer,
+        [
+            Span(1, 1, NOW, 10 * MS, attributes={"http.method": "GET", "size": 5, "ok": True}),
+            Span(2, 1, NOW + 1, 90 * MS, attributes={"http.method": "POST", "size": 50}),
+            Span(3, 1, NOW + 2, 20 * MS, service="checkout", name="Pay", status=2),
+        ],
+    )
+    cases: list[tuple[str, list[int]]] = [
+        ("service=checkout", [3]),
+        ("operation=Pay&status=Error", [3]),
+        ("minDurationMs=20", [3, 2]),
+        ("maxDurationMs=20", [3, 1]),
+        (_filter({"op": "eq", "field": "attributes.http.method", "value": "POST"}), [2]),
+        (_filter({"op": "ne", "field": "attributes.http.method", "value": "POST"}), [1]),
+        (_filter({"op": "gt", "field": "attributes.size", "value": 9}), [2]),
+        (_filter({"op": "eq", "field": "attributes.size", "value": 5.0}), [1]),
+        (_filter({"op": "eq", "field": "attributes.ok", "value": True}), [1]),
+        (_filter({"op": "exists", "field": "attributes.size"}), [2, 1]),
+        (_filter({"op": "not", "filter": {"op": "exists", "field": "attributes.size"}}), [3]),
+        (_filter({"op": "in", "field": "attributes.http.method", "values": ["GET", "PUT"]}), [1]),
+        (_filter({"op": "regex", "field": "attributes.http.method", "value": "^P"}), [2]),
+        (_filter({"op": "ge", "field": "durationNs", "value": 20 * MS}), [3, 2]),
+        (_filter({"op": "eq", "field": "traceId", "value": trace_id(2).hex().upper()}), [2]),
+    ]
+    for parameters, expected in cases:
+        answer = await explorer.client.get(f"/telemetry/spans?{RANGE}&{parameters}")
+        assert answer.status == 200, (parameters, answer.text)
+        traces = [int(one["traceId"], 16) for one in answer.json["data"]]
+        assert traces == expected, parameters
+
+
+def _filter(given: Any) -> str:
+    return f"filter={quote(json.dumps(given))}"
+
+
+async def test_traces_are_listed_whole_though_one_span_was_found(explorer: Explorer) -> None:
+    for number in range(5):
+        start = NOW + number * SECOND
+        await _store_spans(
+            explorer,
+            [
+                Span(number + 1, 1, start, 100 * MS, name="GET /cart"),
+                Span(number + 1, 2, start + MS, 5 * MS, parent=1, service="checkout", status=2),
+            ],
+        )
+
+    first = await explorer.client.get(f"/telemetry/traces?service=checkout&limit=3&{RANGE}")
+    second = await explorer.client.get(
+        f"/telemetry/traces?service=checkout&limit=3&{RANGE}&cursor={first.json['nextCursor']}"
+    )
+
+    assert [int(one["traceId"], 16) for one in first.json["data"]] == [5, 4, 3]
+    assert [int(one["traceId"], 16) for one in second.json["data"]] == [2, 1]
+    assert second.json["nextCursor"] is None
+    one = first.json["data"][0]
+    assert (one["rootService"], one["rootOperation"]) == ("web", "GET /cart")
+    assert (one["spans"], one["errors"], one["matchedSpans"]) == (2, 1, 1)
+    assert (one["durationNs"], one["services"]) == (100 * MS, ["checkout", "web"])
+
+
+async def test_a_trace_comes_out_as_OTLP_as_it_came_in(explorer: Explorer) -> None:
+    request = spans_request([Span(5, 1, NOW + 1, 7, attributes={"b": "2", "a": "1"})])
+    of_resource = request.resource_spans[0]
+    of_resource.schema_url = "https://opentelemetry.io/schemas/1.24.0"
+    of_resource.resource.dropped_attributes_count = 2
+    scope = of_resource.scope_spans[0]
+    scope.scope.name, scope.scope.version, scope.schema_url = "lib", "1.0", "https://scope"
+    scope.scope.attributes.add(key="k").value.string_value = "v"
+    span = scope.spans[0]
+    span.trace_state, span.flags, span.status.message = "a=b", 257, "fine"
+    event = span.events.add(name="e", time_unix_nano=NOW + 3, dropped_attributes_count=1)
+    event.attributes.add(key="x").value.string_value = "y"
+    span.links.add(trace_id=trace_id(6), span_id=bytes(7) + b"\x02", trace_state="l", flags=3)
+    span.dropped_links_count, span.dropped_events_count = 4, 5
+    twin = scope.spans.add()
+    twin.CopyFrom(span)
+    twin.span_id, twin.parent_span_id = bytes(7) + b"\x09", span.span_id
+    await store(explorer.store, "traces", explorer.tenant, request, received_ns=time.time_ns())
+
+    answer = await explorer.client.get(f"/telemetry/traces/{trace_id(5).hex()}?format=otlp")
+
+    del scope.spans[0].attributes[:], scope.spans[1].attributes[:]
+    for one in scope.spans:  # attributes are kept in the order of their keys
+        one.attributes.add(key="a").value.string_value = "1"
+        one.attributes.add(key="b").value.string_value = "2"
+    assert _parsed(answer.json) == MessageToDict(request)
+
+
+def _parsed(found: Any) -> Any:
+    """As protobuf reads it, so that defaults do not count."""
+    from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+    as_base64 = json.loads(json.dumps(found), object_hook=_with_base64)
+    return MessageToDict(ParseDict(as_base64, TracesData()))
+
+
+def _with_base64(found: dict[str, Any]) -> dict[str, Any]:
+    import base64
+
+    for name in ("traceId", "spanId", "parentSpanId"):
+        if name in found:
+            found[name] = base64.b64encode(bytes.fromhex(found[name])).decode()
+    return found
+
+
+async def test_a_trace_comes_out_as_Jaeger_shows_it(explorer: Explorer) -> None:
+    await _store_spans(
+        explorer,
+        [
+            Span(4, 1, NOW, 100 * MS),
+            Span(4, 2, NOW + MS, 5 * MS, parent=1, service="checkout", status=2),
+        ],
+    )
+
+    answer = await explorer.client.get(f"/telemetry/traces/{trace_id(4).hex()}?format=jaeger")
+
+    (trace,) = answer.json["data"]
+    root, child = trace["spans"]
+    assert root["references"] == []
+    assert child["references"][0] == {
+        "refType": "CHILD_OF",
+        "traceID": trace_id(4).hex(),
+        "spanID": root["spanID"],
+    }
+    assert (child["startTime"], child["duration"]) == ((NOW + MS) // 1000, 5_000)
+    assert trace["processes"][child["processID"]]["serviceName"] == "checkout"
+    assert {"key": "error", "type": "bool", "value": True} in child["tags"]
+
+
+async def test_attributes_and_latencies_are_counted(explorer: Explorer) -> None:
+    spans = [
+        Span(
+            1,
+            number,
+            NOW + number,
+            (number % 2 + 1) * 100_000,
+            attributes={"route": f"/{number % 2}"},
+        )
+        for number in range(1, 65)
+    ]
+    await _store_spans(explorer, spans)
+
+    keys = await explorer.client.get(f"/telemetry/attributes?{RANGE}")
+    values = await explorer.client.get(f"/telemetry/spans/values?field=attributes.route&{RANGE}")
+    heat = await explorer.client.get(f"/telemetry/traces/heatmap?step=1m&{RANGE}")
+
+    assert keys.json["data"] == [{"field": "attributes.route"}]
+    assert [(one["value"], one["count"]) for one in values.json["data"]] == [("/0", 32), ("/1", 32)]
+    assert [(one["durationMs"], one["spans"]) for one in heat.json["data"]] == [
+        (0.128, 32),
+        (0.256, 32),
+    ]
