@@ -40,6 +40,7 @@ from control.core.api import tenancy as tenancy_api
 from control.core.commands import people, roles, tenancy
 from control.core.repository.core import CoreRepositories
 from control.telemetry.api import logs as logs_api
+from control.telemetry.api import metrics as metrics_api
 from control.telemetry.api import services as services_api
 from control.telemetry.api import traces as traces_api
 from control.telemetry.queries.cursors import Cursors
@@ -84,6 +85,7 @@ ROUTES = (
     services_api.routes,
     traces_api.routes,
     logs_api.routes,
+    metrics_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
+from control.telemetry.queries.cursors import Cursors
+from control.telemetry.queries.engine import Engine
 from ingest.codec import Encoder
 from ingest.codec.tables import TABLES
 from ingest.compression import compression
+from shared.cache.cache import Cache
+from shared.cache.memory import MemoryCache
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
 from shared.postgres.address import PostgresAddress
@@ -105,3 +109,13 @@ async def explorer(telemetry_product: Running, telemetry_store: ClickHouse) -> E
         )
     found[0].other = found[1]
     return found[0]
+
+
+@pytest.fixture
+async def engine(telemetry_store: ClickHouse) -> AsyncIterator[Engine]:
+    """Reads without the API."""
+    cache = Cache(MemoryCache(items_max=10, bytes_max=100_000), None)
+    async with cache:
+        yield Engine(
+            telemetry_store, database=DATABASE, cache=cache, cursors=Cursors(b"key of a test")
+        )

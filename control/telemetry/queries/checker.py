@@ -34,7 +34,7 @@ FUNCTIONS: Final = frozenset(
         *("toStartOfDay", "toUInt64", "toUnixTimestamp", "toUnixTimestamp64Nano", "topK"),
         *("tuple", "uniqExact", "unhex", "arrayResize", "toInt32", "bitAnd", "reverse"),
         *("groupArray", "arraySort", "log2", "floor", "toUInt8", "quantilesExactInclusive"),
-        *("mapFromArrays", "arrayEnumerate", "quantilesExact", "replaceRegexpAll"),
+        *("mapFromArrays", "tupleElement", "quantilesExact", "replaceRegexpAll"),
     )
 )
 _PARAMETER_TYPES: Final = frozenset(

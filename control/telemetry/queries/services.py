@@ -28,14 +28,14 @@ _COUNTED: Final[dict[str, Part]] = {
     "duration_sum": "toFloat64(sum(DurationSum))",
     "duration_max": "max(DurationMax)",
 }
-_OF_SPANS: Final[dict[str, Part]] = {
+OF_SPANS: Final[dict[str, Part]] = {
     "spans": "count()",
     "errors": "countIf(StatusCode = 'Error')",
     "duration_sum": "toFloat64(sum(Duration))",
     "duration_max": "max(Duration)",
     "quantiles": f"quantilesTDigest({_QUANTILES})(Duration)",
 }
-_FROM_STATES: Final[dict[str, Part]] = {
+FROM_STATES: Final[dict[str, Part]] = {
     **_COUNTED,
     "quantiles": f"quantilesTDigestMerge({_QUANTILES})(DurationQ)",
 }
@@ -135,7 +135,7 @@ async def list_services(reading: Reading, query: RangeQuery) -> ServiceList:
     rolled = span.is_aligned(MINUTE_SECONDS)
     rows = await reading.rows(
         Select(
-            columns={"service": "ServiceName", **(_FROM_STATES if rolled else _OF_SPANS)},
+            columns={"service": "ServiceName", **(FROM_STATES if rolled else OF_SPANS)},
             source="tf_red_1m" if rolled else "tf_traces",
             where=_within("Minute" if rolled else "Timestamp", span, is_coarse=rolled),
             group_by=["service"],
@@ -160,7 +160,7 @@ async def list_operations(reading: Reading, query: OperationQuery) -> OperationL
                 "service": "ServiceName",
                 "operation": "SpanName",
                 "kind": "SpanKind",
-                **(_COUNTED if rolled else _OF_SPANS),
+                **(_COUNTED if rolled else OF_SPANS),
             },
             source="tf_ops_5m" if rolled else "tf_traces",
             where=all_of(conditions),
@@ -199,7 +199,7 @@ async def red_series(reading: Reading, query: RedQuery) -> RedSeries:
         Select(
             columns={
                 "bucket": bucket_of(grid, column, is_coarse=rolled),
-                **(_FROM_STATES if rolled else _OF_SPANS),
+                **(FROM_STATES if rolled else OF_SPANS),
             },
             source="tf_red_1m" if rolled else "tf_traces",
             where=all_of(conditions),

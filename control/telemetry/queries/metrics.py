@@ -1,0 +1,185 @@
+"""Numbers of data points: each series by itself, then the series of a group together.
+
+A series is what has the same name, resource, scope and attributes. Points that are no numbers, or
+say that they hold no value, are left out. What a counter gained is attributed to the point that
+told it: a delta is added; of cumulative points each gains on the one before it, or, after a reset
+(another start time, or a lower value), all that it says. Of a point without one before it in sight,
+what it says counts only when its start time is in sight.
+"""
+
+from typing import Final
+
+from control.telemetry.queries.catalogue import METRICS, Source
+from control.telemetry.queries.distributions import put_distributions
+from control.telemetry.queries.engine import Reading
+from control.telemetry.queries.model import MetricQuestion
+from control.telemetry.queries.points import (
+    BEFORE,
+    DELTA,
+    POINT,
+    SERIES,
+    WINDOW,
+    all_columns,
+    bucket_in,
+    conditions_of,
+    seen_before,
+)
+from control.telemetry.queries.series import Table, grid_of, labels_of, seconds_of
+from control.telemetry.queries.sql import Select, sql, text
+from control.telemetry.queries.time_range import Grid, TimeRange
+from shared.errors import Invalid, NotFound
+
+_OF_SERIES: Final = {
+    "avg": "avg(Value)",
+    "min": "min(Value)",
+    "max": "max(Value)",
+    "sum": "sum(Value)",
+    "count": "toFloat64(count())",
+    "last": "argMax(Value, tuple(TimeUnix, Value))",
+}
+_COMBINED: Final = {
+    **dict.fromkeys(("count", "sum", "increase", "rate"), "sum"),
+    "min": "min",
+    "max": "max",
+}
+Counted = tuple[Table, str, float, str]
+
+
+async def metric_table(reading: Reading, question: MetricQuestion, span: TimeRange) -> Counted:
+    """Values by group and bucket; Invalid when the metric cannot be aggregated so."""
+    kind, unit = await _kind_of(reading, question)
+    source = METRICS[kind]
+    table = Table()
+    if kind in ("gauge", "sum"):
+        await _scalars(reading, source, question, span, table)
+    else:
+        await put_distributions(reading, kind, question, span, table)
+    return table, source.table, 0, unit
+
+
+async def _kind_of(reading: Reading, question: MetricQuestion) -> tuple[str, str]:
+    """Type and unit of the metric."""
+    rows = await reading.rows(
+        Select(
+            columns={"kind": "Type", "unit": "anyLast(MetricUnit)"},
+            source="tf_metric_names",
+            where=sql("MetricName = ", text(question.metric)),
+            group_by=["kind"],
+            order_by="kind ASC",
+        )
+    )
+    found = {row["kind"]: row["unit"] for row in rows}
+    if question.metric_type is not None:
+        return question.metric_type, found.get(question.metric_type, "")
+    if not found:
+        raise NotFound(f"no metric {question.metric!r}: see /telemetry/metrics/names")
+    if len(found) > 1:
+        raise Invalid(
+            f"{question.metric} is {' and '.join(found)}: say which as metricType",
+            field="metricType",
+        )
+    return next(iter(found.items()))
+
+
+async def _scalars(
+    reading: Reading, source: Source, question: MetricQuestion, span: TimeRange, table: Table
+) -> None:
+    grid = grid_of(question, span)
+    groups = labels_of(source, question)
+    aggregation = question.aggregation
+    if aggregation in ("rate", "increase") and source.table != "tf_metrics_sum":
+        raise Invalid(f"{aggregation} is of counters and histograms, not of gauges")
+    if aggregation in ("rate", "increase"):
+        select = _increases(source, question, span, grid)
+    elif aggregation in ("quantile", "unique"):
+        levels = ", ".join(f"{level:.6f}" for level in question.quantiles)
+        select = Select(
+            columns={
+                "bucket": bucket_in(grid, "TimeUnix", span),
+                **groups,
+                "value": f"quantilesTDigest({levels})(Value)"
+                if aggregation == "quantile"
+                else "toFloat64(uniqExact(SeriesHash, ScopeName, ScopeVersion))",
+            },
+            source=source.table,
+            where=conditions_of(source, question, span, "isFinite(Value)"),
+            group_by=["bucket", *groups],
+        )
+    else:
+        of_series = Select(
+            columns={
+                "bucket": bucket_in(grid, "TimeUnix", span),
+                **groups,
+                **SERIES,
+                "one": _OF_SERIES[aggregation],
+            },
+            source=source.table,
+            where=conditions_of(source, question, span, "isFinite(Value)"),
+            group_by=["bucket", *groups, *SERIES],
+        )
+        select = _combined(question, of_series, list(groups))
+    for row in await reading.rows(select):
+        labels = tuple(row[name] for name in groups)
+        if aggregation == "quantile":
+            for level, value in zip(question.quantiles, row["value"], strict=True):
+                table.put(f"p{level * 100:g}", labels, row["bucket"], value)
+            continue
+        value = row["value"]
+        if aggregation == "rate":
+            value /= seconds_of(row["bucket"], grid, span)
+        table.put(aggregation, labels, row["bucket"], value)
+
+
+def _combined(question: MetricQuestion, of_series: Select, groups: list[str]) -> Select:
+    combine = question.combine or _COMBINED.get(question.aggregation, "avg")
+    return Select(
+        columns={"bucket": "bucket", **{name: name for name in groups}, "value": f"{combine}(one)"},
+        source=of_series,
+        group_by=["bucket", *groups],
+    )
+
+
+def _increases(
+    source: Source, question: MetricQuestion, span: TimeRange, grid: Grid | None
+) -> Select:
+    """What each counter gained, by bucket."""
+    seen = seen_before(span)
+    groups = labels_of(source, question)
+    points = Select(
+        columns={
+            **POINT,
+            **groups,
+            "bucket": bucket_in(grid, "TimeUnix", span),
+            "level": "Value",
+            "counts_up": "IsMonotonic",
+        },
+        source=source.table,
+        where=conditions_of(source, question, seen, "isFinite(Value)"),
+    )
+    ordered = Select(
+        columns={**all_columns(points), **BEFORE},
+        source=points,
+        window=WINDOW,
+    )
+    gained = Select(
+        columns={
+            "bucket": "bucket",
+            **{name: name for name in groups},
+            **{name: name for name in SERIES},
+            "gain": f"multiIf(temporality = {DELTA}, level, place = 1, "
+            f"if(start_ns >= {seen.start_ns}, level, 0), "
+            "start_ns != start_before OR (counts_up AND level < level_before), level, "
+            "level - level_before)",
+        },
+        source=ordered,
+        where=sql(f"time_ns >= {span.start_ns}"),
+    )
+    of_series = Select(
+        columns={
+            **{name: name for name in ("bucket", *groups, *SERIES)},
+            "one": "sum(gain)",
+        },
+        source=gained,
+        group_by=["bucket", *groups, *SERIES],
+    )
+    return _combined(question, of_series, list(groups))

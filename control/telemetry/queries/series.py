@@ -1,0 +1,115 @@
+"""From rows to series: labels, grid, gaps, order. No I/O."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from control.telemetry.queries.catalogue import Source, attribute_of, field_of
+from control.telemetry.queries.model import Question, Series
+from control.telemetry.queries.sql import Fragment, Part, sql, text
+from control.telemetry.queries.time_range import SECOND_NS, Grid, TimeRange, duration_seconds
+
+Labels = tuple[str, ...]
+
+
+@dataclass
+class Table:
+    """Values by aggregation, labels and bucket."""
+
+    values: dict[tuple[str, Labels], dict[int, float]] = field(default_factory=dict)
+
+    def put(self, name: str, labels: Labels, bucket_ns: int, value: float | None) -> None:
+        """One value; None and what is no number count as none."""
+        if value is not None and not math.isnan(value):
+            self.values.setdefault((name, labels), {})[bucket_ns] = value
+
+
+def grid_of(question: Question, span: TimeRange) -> Grid | None:
+    """The steps that are asked for; None: one value for the whole range."""
+    if question.step is None:
+        return None
+    return Grid(span, duration_seconds(question.step), question.time_zone)
+
+
+def labels_of(source: Source, question: Question) -> dict[str, Part]:
+    """Columns g0, g1 … for what is grouped by."""
+    return {f"g{number}": content_of(source, name) for number, name in enumerate(question.group_by)}
+
+
+def content_of(source: Source, name: str) -> Fragment:
+    """A field or an attribute as text; '' where the attribute is missing."""
+    found = attribute_of(source, name)
+    if found is not None:
+        return sql("toString(", found[0].column, "[", text(found[1]), "])")
+    return sql("toString(", field_of(source, name).expression, ")")
+
+
+def number_of(source: Source, name: str) -> Fragment:
+    """A field or an attribute as a number; NULL where its text is none."""
+    found = attribute_of(source, name)
+    if found is not None:
+        return sql("toFloat64OrNull(", found[0].column, "[", text(found[1]), "])")
+    known = field_of(source, name)
+    if known.kind == "number":
+        return sql("toFloat64(", known.expression, ")")
+    return sql("toFloat64OrNull(", known.expression, ")")
+
+
+def seconds_of(bucket_ns: int, grid: Grid | None, span: TimeRange) -> float:
+    """How much of the bucket lies in the range."""
+    if grid is None:
+        return span.seconds
+    starts = grid.starts()
+    at = starts.index(bucket_ns)
+    end = starts[at + 1] if at + 1 < len(starts) else span.end_ns
+    return max(min(end, span.end_ns) - max(bucket_ns, span.start_ns), 1) / SECOND_NS
+
+
+def series_of(
+    table: Table, question: Question, grid: Grid | None, span: TimeRange, *, shift_ns: int = 0
+) -> tuple[list[Series], bool]:
+    """Series in order, gaps filled, and whether there are more than the limit.
+
+    *shift_ns* moves the times of a comparison to those of the range that it is compared with.
+    """
+    shown: list[Series] = []
+    is_truncated = False
+    starts = [span.start_ns] if grid is None else grid.starts()
+    sign = -1 if question.order == "desc" else 1
+    for name in dict.fromkeys(name for name, _labels in table.values):
+        of_name = [
+            (labels, values) for (one, labels), values in table.values.items() if one == name
+        ]
+        of_name.sort(key=lambda pair: (sign * sum(pair[1].values()), pair[0]))
+        is_truncated = is_truncated or len(of_name) > question.limit
+        shown += [
+            Series(
+                name=name,
+                labels=dict(zip(question.group_by, labels, strict=True)),
+                offset=question.compare_to if shift_ns else None,
+                points=_points(values, starts, question.fill, shift_ns),
+            )
+            for labels, values in of_name[: question.limit]
+        ]
+    return shown, is_truncated
+
+
+def _points(
+    values: Mapping[int, float], starts: Sequence[int], fill: str, shift_ns: int
+) -> list[tuple[int, float | None]]:
+    found: list[tuple[int, float | None]] = []
+    previous: float | None = None
+    for start in starts:
+        value = values.get(start)
+        if value is None:
+            if fill == "none":
+                continue
+            value = {"null": None, "zero": 0.0, "previous": previous}[fill]
+        previous = value
+        found.append(((start + shift_ns) // 1_000_000, _finite(value)))
+    return found
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity."""
+    return value if value is None or math.isfinite(value) else None
