@@ -56,6 +56,8 @@ _TOKEN: Final = re.compile(
 )
 _TENANT: Final = ["WHERE", "TenantId", "=", "{tenant:String}"]
 _AFTER_TABLE: Final = frozenset((")", "GROUP", "ORDER", "LIMIT", "WINDOW", "HAVING", ""))
+# Of lambdas, and the name of the one window.
+_VARIABLES: Final = frozenset(("x", "y", "w"))
 _COLUMNS: Final = frozenset(name for columns in TABLES.values() for name in columns)
 
 
@@ -69,8 +71,7 @@ def check(text: str, database: str) -> None:
     if tokens[:1] != ["SELECT"]:
         raise Refused("not a SELECT")
     named = {after for word, after in pairwise(tokens) if word == "AS"}
-    lambdas = {before for before, sign in pairwise(tokens) if sign == "->"}
-    known = {name for name in named | lambdas if name not in _KEYWORDS} | _COLUMNS
+    known = {name for name in named if name not in _KEYWORDS} | _COLUMNS | _VARIABLES
     at = 0
     while at < len(tokens):
         token, following = tokens[at], tokens[at + 1 : at + 2]

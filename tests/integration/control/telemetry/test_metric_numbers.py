@@ -4,11 +4,12 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from control.telemetry.queries.aggregate import answer_question
@@ -29,7 +30,8 @@ NOW = time.time_ns() // MINUTE * MINUTE - 60 * MINUTE
 STEPS = 4
 END = NOW + STEPS * MINUTE
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=8,
+    phases=(Phase.explicit, Phase.generate),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -246,7 +248,7 @@ def _check_within(got: float, values: list[float], level: float) -> None:
     exact = values[max(math.ceil(level * len(values)), 1) - 1]
     edges = (-math.inf, *BOUNDS, math.inf)
     low, high = next(
-        (low, high) for low, high in zip(edges, edges[1:], strict=False) if low < exact <= high
+        (low, high) for low, high in pairwise(edges) if low < exact <= high
     )
     if high == math.inf:
         assert got == BOUNDS[-1]
