@@ -18,7 +18,7 @@ PACKAGES = ("control", "ingest", "shared", "tests", "benchmarks")
 BIN = Path(sys.executable).parent
 # Fields of answers and events: clients and other programs read them.
 READ_ELSEWHERE = re.compile(
-    r"(/api|/queries|/events|/administration)(/\w+)?\.py:\d+: unused variable '[a-z_]+' "
+    r"(/api|/queries|/events|/administration)(/\w+)?\.py:\d+: unused variable '[a-z0-9_]+' "
 )
 
 

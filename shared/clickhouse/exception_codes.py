@@ -139,7 +139,7 @@ _READ_CODES: Final[dict[int, str]] = {
     396: "this has too many results: group by less, or take a longer step",
     427: "this is no regular expression (RE2)",  # CANNOT_COMPILE_REGEXP
 }
-_ROWS: Final = re.compile(r"max rows: ([\d.]+ \w+), current rows: ([\d.]+ \w+)")
+_ROWS: Final = re.compile(r"max rows: ([\d.]+(?: \w+)?), current rows: ([\d.]+(?: \w+)?)")
 
 
 def read_error_of(code: int | None, message: str) -> Invalid | None:
@@ -147,5 +147,5 @@ def read_error_of(code: int | None, message: str) -> Invalid | None:
     if code not in _READ_CODES:
         return None
     numbers = _ROWS.search(message)
-    told = f" ({numbers[2]}, at most {numbers[1]})" if numbers else ""
+    told = f" ({numbers[2]}, at most {numbers[1]} rows)" if numbers else ""
     return Invalid(_READ_CODES[code] + told)

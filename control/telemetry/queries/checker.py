@@ -75,7 +75,7 @@ def check(text: str, database: str) -> None:
     at = 0
     while at < len(tokens):
         token, following = tokens[at], tokens[at + 1 : at + 2]
-        if token in ("FROM", "JOIN"):
+        if token in ("FROM", "JOIN") and tokens[at - 1] != "ARRAY":
             at = _table(tokens, at + 1, database)
             continue
         if _is_word(token):
@@ -126,6 +126,8 @@ def _closing(tokens: list[str], at: int) -> int:
 
 
 def _tokens(text: str) -> list[str]:
+    if "--" in text or "/*" in text:
+        raise Refused("a comment")
     tokens = []
     at = 0
     while at < len(text):

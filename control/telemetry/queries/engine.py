@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -146,8 +146,3 @@ async def reading(call: Call) -> AsyncIterator[Reading]:
         return request.transport is None or request.transport.is_closing()
 
     yield Reading(call.service(Engine), str(tenant), is_abandoned=is_abandoned)
-
-
-def column(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    """One column of the rows."""
-    return [row[name] for row in rows]

@@ -17,6 +17,12 @@ from tests.control.product import Running
 EXAMPLES_MAX = 15
 
 
+@pytest.fixture
+def product(telemetry_product: Running) -> Running:
+    """With ClickHouse, so that all routes can answer."""
+    return telemetry_product
+
+
 def document() -> dict[str, Any]:
     return openapi(ROUTES, Settings())
 

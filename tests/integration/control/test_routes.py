@@ -42,6 +42,12 @@ class Two:
 
 
 @pytest.fixture
+def product(telemetry_product: Running) -> Running:
+    """With ClickHouse, so that all routes can answer."""
+    return telemetry_product
+
+
+@pytest.fixture
 async def two(product: Running) -> Two:
     database = product.control.database
     ours, theirs = await seed(database), await seed(database)

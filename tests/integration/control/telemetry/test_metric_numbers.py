@@ -247,9 +247,7 @@ def _check_within(got: float, values: list[float], level: float) -> None:
     """The quantile lies in the bucket that the value of that rank is in."""
     exact = values[max(math.ceil(level * len(values)), 1) - 1]
     edges = (-math.inf, *BOUNDS, math.inf)
-    low, high = next(
-        (low, high) for low, high in pairwise(edges) if low < exact <= high
-    )
+    low, high = next((low, high) for low, high in pairwise(edges) if low < exact <= high)
     if high == math.inf:
         assert got == BOUNDS[-1]
     else:
