@@ -42,9 +42,11 @@ from control.core.repository.core import CoreRepositories
 from control.telemetry.api import logs as logs_api
 from control.telemetry.api import metrics as metrics_api
 from control.telemetry.api import services as services_api
+from control.telemetry.api import tail as tail_api
 from control.telemetry.api import traces as traces_api
 from control.telemetry.queries.cursors import Cursors
 from control.telemetry.queries.engine import Engine
+from control.telemetry.queries.tail import Tails
 from shared.cache import api as cache_api
 from shared.cache.cache import Cache, cache_of
 from shared.caller import Caller
@@ -86,6 +88,7 @@ ROUTES = (
     traces_api.routes,
     logs_api.routes,
     metrics_api.routes,
+    tail_api.routes,
     platform_api.routes,
     queue_api.routes,
     events_api.routes,
@@ -169,6 +172,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 Cache: cache,
                 ClickHouse: clickhouse,
                 Engine: telemetry,
+                Tails: Tails(),
             },
         )
         mailer = open_mailer(settings)

@@ -216,12 +216,12 @@ def log_view(row: Mapping[str, Any]) -> LogView:
     )
 
 
-_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE)
+LOG_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE)
 
 
 async def search_logs(reading: Reading, query: LogFilter) -> LogList:
     """A page of records."""
-    found = await page_of(reading, _ITEMS, query, query.conditions())
+    found = await page_of(reading, LOG_ITEMS, query, query.conditions())
     return LogList(
         data=[log_view(row) for row in found.rows],
         next_cursor=found.next_cursor,

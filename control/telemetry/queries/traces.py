@@ -49,6 +49,7 @@ LOGS_OF_TRACE_MAX: Final = 1_000
 TRACE_AROUND_NS: Final = 3_600 * SECOND_NS
 MS_NS: Final = 1_000_000
 _HASH: Final = "cityHash64(TraceId, SpanId)"
+SPAN_ITEMS: Final = Items("tf_traces", "Timestamp", _HASH, {**SPAN, **ATTRIBUTES})
 _BEFORE_OTHERS: Final = "tuple(ParentSpanId != unhex('0000000000000000'), Timestamp)"
 
 
@@ -188,7 +189,7 @@ async def list_spans(reading: Reading, query: SpanFilter) -> SpanList:
     """A page of spans."""
     found = await page_of(
         reading,
-        Items("tf_traces", "Timestamp", _HASH, {**SPAN, **ATTRIBUTES}),
+        SPAN_ITEMS,
         query,
         query.conditions(),
     )
