@@ -65,7 +65,7 @@ def spans_request(spans: Sequence[Span]) -> ExportTraceServiceRequest:
             span_id=span_id(one.id),
             parent_span_id=span_id(one.parent) if one.parent else b"",
             name=one.name,
-            kind=one.kind,  # type: ignore[arg-type]
+            kind=one.kind,
             start_time_unix_nano=one.start_ns,
             end_time_unix_nano=one.start_ns + one.duration_ns,
         )
@@ -82,7 +82,7 @@ def logs_request(lines: Sequence[Line]) -> ExportLogsServiceRequest:
         _set(of_resource.resource.attributes, {"service.name": one.service})
         record = of_resource.scope_logs.add().log_records.add(
             time_unix_nano=one.time_ns,
-            severity_number=one.severity,  # type: ignore[arg-type]
+            severity_number=one.severity,
             trace_id=trace_id(one.trace) if one.trace else b"",
             span_id=span_id(one.span) if one.span else b"",
         )

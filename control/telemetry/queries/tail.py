@@ -84,9 +84,8 @@ async def _look(
             limit=ITEMS_OF_LOOK_MAX + 1,
         )
     )
-    new = [
-        row for row in rows[:ITEMS_OF_LOOK_MAX] if (row["time_ns"], row["identity"]) not in given
-    ]
+    shown = rows[:ITEMS_OF_LOOK_MAX]
+    new = [row for row in shown if (row["time_ns"], row["identity"]) not in given]
     given.update(((row["time_ns"], row["identity"]), None) for row in new)
     for key in [key for key in given if key[0] < start]:
         del given[key]

@@ -200,7 +200,8 @@ def _distributions(
     steps: list[list[float]], *, series: int, temporality: int, **options: Any
 ) -> list[Distribution]:
     """What is recorded in each minute of the range, as points at its middle."""
-    points, told = [], []
+    points: list[Distribution] = []
+    told: list[float] = []
     for number, recorded in enumerate(steps):
         told = [*told, *recorded] if temporality == 2 else recorded
         at = NOW + number * MINUTE + 30 * SECOND

@@ -46,7 +46,7 @@ async def test_what_arrives_is_shown_once_and_only_to_its_tenant(explorer: Explo
             await asyncio.sleep(0.5)
         found = await asyncio.gather(_lines(logs), _lines(spans), _lines(foreign))
 
-    assert found == [["wanted 0", "wanted 1"], ["op 0", "op 1"], []]
+    assert list(found) == [["wanted 0", "wanted 1"], ["op 0", "op 1"], []]
 
 
 async def test_live_tails_of_a_tenant_have_a_limit_and_are_given_back(explorer: Explorer) -> None:
