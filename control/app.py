@@ -7,6 +7,7 @@ stands in control.processes.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from control.api_keys import events as api_keys_events
@@ -150,12 +151,6 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
         health = Health(settings, database)
-        telemetry = Engine(
-            clickhouse,
-            database=settings.clickhouse_database,
-            cache=cache,
-            cursors=Cursors.of(settings),
-        )
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
@@ -171,8 +166,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 Health: health,
                 Cache: cache,
                 ClickHouse: clickhouse,
-                Engine: telemetry,
-                Tails: Tails(),
+                **_telemetry(settings, clickhouse, cache),
             },
         )
         mailer = open_mailer(settings)
@@ -189,6 +183,17 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
         )
+
+
+def _telemetry(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[type[Any], Any]:
+    """What routes that read telemetry reach."""
+    engine = Engine(
+        clickhouse,
+        database=settings.clickhouse_database,
+        cache=cache,
+        cursors=Cursors.of(settings),
+    )
+    return {Engine: engine, Tails: Tails()}
 
 
 def _command_bus(database: Database, kit: Kit, peppers: Peppers) -> CommandBus:

@@ -39,7 +39,7 @@ class ValueQuery(metric_catalogue.OfMetric):
     combine: Combination | None = None
     quantile: float | None = Field(None, ge=0, le=1, description="of aggregation quantile")
     group_by: Text | None = Field(
-        None, max_length=1_000, description="labels, separated by commas", examples=["service"]
+        None, max_length=300, description="labels, separated by commas", examples=["service"]
     )
     time_zone: TimeZone = "UTC"
 

@@ -75,10 +75,10 @@ SEVERITIES: Final = ("unspecified", "trace", "debug", "info", "warn", "error", "
 class LogConditions(FilteredQuery):
     """Which log records."""
 
-    service: Text | None = Field(None, max_length=200)
+    service: Text | None = Field(None, max_length=100)
     search: Text | None = Field(
         None,
-        max_length=1_000,
+        max_length=200,
         description='whole words that the body has, and "phrases" in quotes; case counts',
         examples=['timeout "upstream connect"'],
     )
@@ -121,7 +121,7 @@ class ContextQuery(Query):
 
     time: Time
     id: str = Field(pattern=r"^\d{1,20}$", description="id of the line")
-    service: Text = Field(max_length=200, description="lines of this service are shown")
+    service: Text = Field(max_length=100, description="lines of this service are shown")
     before: int = Field(20, ge=0, le=AROUND_MAX)
     after: int = Field(20, ge=0, le=AROUND_MAX)
 

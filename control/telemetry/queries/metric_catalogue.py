@@ -20,13 +20,13 @@ NAMES_MAX: Final = 5_000
 LABELS_MAX: Final = 1_000
 EXEMPLARS_MAX: Final = 1_000
 
-MetricText = Annotated[Text, Field(min_length=1, max_length=500, examples=["shop.requests"])]
+MetricText = Annotated[Text, Field(min_length=1, max_length=200, examples=["shop.requests"])]
 
 
 class NamesQuery(RangeQuery):
     """Which metrics."""
 
-    service: Text | None = Field(None, max_length=200)
+    service: Text | None = Field(None, max_length=100)
     search: Text | None = Field(None, max_length=200, description="part of the name")
 
 

@@ -28,7 +28,8 @@ from shared.http.models import Text
 
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 1_000
-FILTER_CHARACTERS_MAX: Final = 6_000
+# In a request line of 16 KiB, where a character may take twelve bytes.
+FILTER_CHARACTERS_MAX: Final = 800
 
 
 class FilteredQuery(RangeQuery):

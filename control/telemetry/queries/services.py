@@ -118,14 +118,14 @@ class DependencyList(View):
 class OperationQuery(RangeQuery):
     """Of which service."""
 
-    service: Text | None = Field(None, max_length=200)
+    service: Text | None = Field(None, max_length=100)
 
 
 class RedQuery(RangeQuery):
     """Of which service, and operation."""
 
-    service: Text | None = Field(None, max_length=200)
-    operation: Text | None = Field(None, max_length=500)
+    service: Text | None = Field(None, max_length=100)
+    operation: Text | None = Field(None, max_length=200)
     step: Duration | None = None
 
 

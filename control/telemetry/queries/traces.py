@@ -56,8 +56,8 @@ _BEFORE_OTHERS: Final = "tuple(ParentSpanId != unhex('0000000000000000'), Timest
 class SpanConditions(FilteredQuery):
     """Which spans."""
 
-    service: Text | None = Field(None, max_length=200)
-    operation: Text | None = Field(None, max_length=500)
+    service: Text | None = Field(None, max_length=100)
+    operation: Text | None = Field(None, max_length=200)
     status: Literal["Unset", "Ok", "Error"] | None = None
     kind: Literal["Unspecified", "Internal", "Server", "Client", "Producer", "Consumer"] | None = (
         None

@@ -45,7 +45,14 @@ def test_every_operation_tells_its_permission_and_its_errors() -> None:
 
 # Reading telemetry has many parameters: random ones of all of them, but not each at its edges.
 # A live tail goes on as long as it is asked to.
-TELEMETRY = ("--include-path-regex", "/telemetry/.*(?<!tail)$", "--phases", "examples,fuzzing")
+TELEMETRY = (
+    "--include-path-regex",
+    "/telemetry/.*(?<!tail)$",
+    "--phases",
+    "fuzzing",
+    "--max-examples",
+    "5",
+)
 ALL_ELSE = ("--exclude-path-regex", "/telemetry/")
 
 
