@@ -161,13 +161,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={
-                Tokens: tokens,
-                Health: health,
-                Cache: cache,
-                ClickHouse: clickhouse,
-                **_telemetry(settings, clickhouse, cache),
-            },
+            extras={Tokens: tokens, Health: health} | _reading(settings, clickhouse, cache),
         )
         mailer = open_mailer(settings)
         yield Control(
@@ -185,7 +179,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         )
 
 
-def _telemetry(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[type[Any], Any]:
+def _reading(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[type[Any], Any]:
     """What routes that read telemetry reach."""
     engine = Engine(
         clickhouse,
@@ -193,7 +187,7 @@ def _telemetry(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict
         cache=cache,
         cursors=Cursors.of(settings),
     )
-    return {Engine: engine, Tails: Tails()}
+    return {Cache: cache, ClickHouse: clickhouse, Engine: engine, Tails: Tails()}
 
 
 def _command_bus(database: Database, kit: Kit, peppers: Peppers) -> CommandBus:
