@@ -1,1 +1,1 @@
-"""Reading metrics, logs and traces."""
+"""400 telemetry: reading metrics, logs and traces."""

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.control.people import seed
 from tests.control.product import Running
 
-EXAMPLES_MAX = 15
+EXAMPLES_MAX = 8
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_a_context_says_first_who_it_is(context: Context) -> None:
 
 
 def test_every_context_of_the_code_is_on_the_map() -> None:
-    folders = {path.parent.name for path in CONTROL.glob("*/events.py")}
+    folders = {path.parent.name for path in CONTROL.glob("*/api*")}
 
     assert folders == {context.name for context in BUILT}
 
