@@ -92,12 +92,15 @@ class Sender:
     def __str__(self) -> str:
         return f"{self.program}-{self.protocol}-{self.compression}"
 
-    def send(self, service: str, *, grpc_port: int, http_port: int) -> dict[str, list[Row]]:
-        """Sends as *service* and returns what it sent."""
+    def send(
+        self, service: str, *, grpc_port: int, http_port: int, headers: str = ""
+    ) -> dict[str, list[Row]]:
+        """Sends as *service*, with *headers* as OpenTelemetry writes them; what it sent."""
         port = grpc_port if self.protocol == "grpc" else http_port
         env = {
             "PATH": os.environ["PATH"],
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_HEADERS": headers,
         }
         if self.compression != "none":
             env["OTEL_EXPORTER_OTLP_COMPRESSION"] = self.compression

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.processes import COMMAND, ROOT, free_ports, wait_for
 
-READY_SECONDS_MAX = 30
+READY_SECONDS_MAX = 90
 VISIBLE_SECONDS_MAX = 2.0
 
 

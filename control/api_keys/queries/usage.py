@@ -46,18 +46,24 @@ class UsageQuery(Query):
         last = self.until or now.astimezone(UTC).date()
         first = self.since
         if first is None:
-            first = date.fromordinal(max(1, last.toordinal() - DAYS_DEFAULT + 1))
+            first = date.fromordinal(max(1, last.toordinal() - self._days_default() + 1))
         if not 0 <= (last - first).days < DAYS_MAX:
             raise Invalid(f"give at least one day and at most {DAYS_MAX}", field="from")
         return first, last
 
+    def _days_default(self) -> int:
+        return DAYS_DEFAULT
+
 
 class KeyUsageQuery(UsageQuery):
-    """Which days (UTC), both included, and how fine."""
+    """Which days (UTC), both included, and how fine; by default the last 30, by hour the last 7."""
 
     granularity: Literal["day", "hour"] = Field(
         "day", description=f"`hour` for at most {HOURLY_DAYS_MAX} days"
     )
+
+    def _days_default(self) -> int:
+        return HOURLY_DAYS_MAX if self.granularity == "hour" else DAYS_DEFAULT
 
 
 class UsagePoint(View):
