@@ -21,6 +21,8 @@ from control.api_keys.repository.keys import ApiKeys
 from control.api_keys.repository.limits import IngestionLimits
 from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
+from control.audit import events as audit_events
+from control.audit.refusals import Refusals
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
 from control.auth import subscribers as auth_subscribers
@@ -61,6 +63,7 @@ from shared.messaging import api as events_api
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
 from shared.platform import api as platform_api
+from shared.platform import events as platform_events
 from shared.platform.health import Health
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database, UnitOfWork, address_of
@@ -101,6 +104,8 @@ EVENTS = (
     *core_events.EVENTS,
     *auth_events.EVENTS,
     *api_keys_events.EVENTS,
+    *audit_events.EVENTS,
+    *platform_events.EVENTS,
     *cors_domain.EVENTS,
     # new contexts go above this line: events
 )
@@ -118,6 +123,7 @@ class Control:
     jobs: Sequence[JobHandlers]
     api_keys: UnitOfWork[ApiKeys]
     usage: UsageCopy
+    refusals: Refusals
 
 
 @asynccontextmanager
@@ -143,11 +149,12 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             tokens=tokens,
             settings=settings,
         )
-        access = Access(database)
+        access = Access()
 
         async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
             return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
 
+        refusals = Refusals(database)
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
         health = Health(settings, database)
@@ -162,6 +169,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 password_expiry_days=settings.password_expiry_days,
             ),
             extras={Tokens: tokens, Health: health} | _reading(settings, clickhouse, cache),
+            refused=refusals,
         )
         mailer = open_mailer(settings)
         yield Control(
@@ -176,6 +184,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             ],
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
+            refusals=refusals,
         )
 
 

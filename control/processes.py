@@ -86,6 +86,7 @@ async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Even
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(cors.follow(stopping))
         tasks.create_task(feed.run(address_of(settings), stopping))
+        tasks.create_task(control.refusals.run(stopping))
 
 
 async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:

@@ -72,6 +72,15 @@ class Caller:
             raise Forbidden(f"this needs the permission {permission} in the whole organization")
 
 
+class ForeignTenant(Forbidden):
+    """*by* asked for a tenant that is none of theirs."""
+
+    def __init__(self, by: Caller, wanted: UUID) -> None:
+        super().__init__("X-Tenant-Id names a tenant that is not yours")
+        self.by = by
+        self.wanted = wanted
+
+
 # What the product does by itself: its start, its schedules, its subscribers.
 SYSTEM: Final = Caller(kind="system", permissions=frozenset({EVERYTHING}), tier=1)
 NOBODY: Final = Caller(kind="anonymous")

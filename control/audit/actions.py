@@ -42,7 +42,6 @@ ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "GroupCreated": ("group", "created"),
     "GroupUpdated": ("group", "updated"),
     "GroupDeleted": ("group", "deleted"),
-    "SecurityEventDetected": ("security", "access_denied"),
     "DemoReset": ("organization", "demo_reset"),
     "AccountRegistered": ("auth", "registered"),
     "RegistrationRepeated": ("auth", "registration_repeated"),
@@ -61,6 +60,10 @@ ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "PasswordChanged": ("auth", "password_changed"),
     "SessionRevoked": ("auth", "session_revoked"),
     "SuspiciousActivityDetected": ("security", "suspicious_activity"),
+    "SecurityEventDetected": ("security", "access_denied"),
+    "RateLimitExceeded": ("security", "rate_limit_exceeded"),
+    "AuditLogsExported": ("audit_log", "exported"),
+    "PlatformMaintained": ("platform", "maintained"),
     "ApiKeyCreated": ("api_key", "created"),
     "ApiKeyUpdated": ("api_key", "updated"),
     "ApiKeyRotated": ("api_key", "rotated"),
@@ -80,5 +83,11 @@ ACTIONS: Final[dict[str, tuple[str, str]]] = {
 }
 # What somebody tried and did not get.
 FAILURES: Final = frozenset(
-    {"SecurityEventDetected", "AuthLoginFailed", "AccountLocked", "SuspiciousActivityDetected"}
+    {
+        "SecurityEventDetected",
+        "RateLimitExceeded",
+        "AuthLoginFailed",
+        "AccountLocked",
+        "SuspiciousActivityDetected",
+    }
 )

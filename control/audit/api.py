@@ -7,12 +7,16 @@ from aiohttp import web
 from pydantic import Field
 
 from control.audit import queries
+from control.audit.domain import PLATFORM_ID
+from control.audit.events import AuditLogsExported
 from control.audit.queries import AuditFilter, AuditLogView
 from shared.errors import TooLarge
 from shared.http.call import Call
 from shared.http.models import Page, View
 from shared.http.routes import Routes
 from shared.messaging.commands import SIGNED_IN
+from shared.postgres.outbox import append_to_outbox
+from shared.postgres.scope import PLATFORM
 from shared.spreadsheets import csv_of
 
 routes = Routes("Audit", "Who did what; entries are only ever added.")
@@ -61,6 +65,7 @@ async def export_audit_logs(call: Call, query: ExportFilter) -> web.Response:
         ]
     if len(found) > EXPORTED_MAX:
         raise TooLarge(f"more than {EXPORTED_MAX} entries: narrow them with startDate and endDate")
+    await _note_export(call, query, len(found))
     headers = {
         "Content-Disposition": f'attachment; filename="audit-logs.{query.format}"',
         "Cache-Control": "no-store",
@@ -88,6 +93,21 @@ async def list_own_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogVi
         return await queries.list_audit_logs(
             connection, own, organization_id=_organization_of(call)
         )
+
+
+async def _note_export(call: Call, query: ExportFilter, entries: int) -> None:
+    """What leaves the trail is in the trail, before it leaves."""
+    filters = query.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    event = AuditLogsExported(
+        # Of the organization as a whole; of the platform's people, of all of them.
+        aggregate_id=_organization_of(call) or PLATFORM_ID,
+        organization_id=call.caller.organization_id,
+        format=query.format,
+        entries=entries,
+        filters={name: str(value) for name, value in filters.items() if name != "format"},
+    )
+    async with call.services.database.begin(PLATFORM) as connection:
+        await append_to_outbox(connection, [event])
 
 
 def _organization_of(call: Call) -> UUID | None:

@@ -5,7 +5,6 @@ rules, one look-up by key; what follows from the rules is remembered under that 
 of roles is in force at the next request on every process, and PostgreSQL is asked little.
 """
 
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,21 +13,14 @@ from uuid import UUID
 
 from control.core.domain.permissions import counts_in_tenant
 from control.core.domain.roles import LEVEL_OF_THE_WEAKEST
-from control.core.events import SecurityEventDetected
-from control.core.repository.core import CoreRepositories
-from shared.caller import EVERYTHING, Caller, acting_as
-from shared.errors import Forbidden, Unauthenticated
+from shared.caller import EVERYTHING, Caller, ForeignTenant
+from shared.errors import Unauthenticated
 from shared.messaging.events import utc_now
 from shared.postgres.connection import Connection
-from shared.postgres.database import Database, UnitOfWork
-from shared.postgres.scope import PLATFORM
 
 # A remembered set of permissions takes some 10 kB.
 REMEMBERED_MAX: Final = 5_000
 TENANTS_MAX: Final = 10_000
-# The same attempt of the same person is recorded once in that time.
-ATTEMPT_SECONDS: Final = 60.0
-ATTEMPTS_REMEMBERED_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +40,16 @@ class _Remembered:
 class Access:
     """Turns a user id into the `Caller` of this moment."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._work = UnitOfWork(database, CoreRepositories)
+    def __init__(self) -> None:
         self._remembered: OrderedDict[tuple[UUID, UUID | None], _Remembered] = OrderedDict()
-        self._attempts: OrderedDict[tuple[UUID, UUID], float] = OrderedDict()
 
     async def caller_of(
         self, connection: Connection, user_id: UUID, *, wanted_tenant_id: UUID | None
     ) -> Caller:
         """The person in the wanted tenant, or in their own when they name none.
 
-        Unauthenticated when they may not in any more; Forbidden, and recorded, when the tenant is
-        none of theirs.
+        Unauthenticated when they may not in any more; ForeignTenant when the tenant is none of
+        theirs.
         """
         person = await connection.fetchrow("SELECT * FROM person_of($1)", user_id)
         if person is None:
@@ -87,8 +76,7 @@ class Access:
             tier=known.tier,
         )
         if wanted_tenant_id is not None and known.tenant_id != wanted_tenant_id:
-            await self._record_attempt(caller, wanted_tenant_id)
-            raise Forbidden("X-Tenant-Id names a tenant that is not yours")
+            raise ForeignTenant(caller, wanted_tenant_id)
         return caller
 
     async def _look_up(
@@ -127,27 +115,6 @@ class Access:
             # Who is strong in one tenant alone is nobody's superior in the organization.
             tier=min((row["level"] for row in everywhere), default=LEVEL_OF_THE_WEAKEST),
         )
-
-    async def _record_attempt(self, caller: Caller, wanted: UUID) -> None:
-        if caller.user_id is None:
-            return
-        now = time.monotonic()
-        key = (caller.user_id, wanted)
-        if now - self._attempts.get(key, float("-inf")) < ATTEMPT_SECONDS:
-            return
-        self._attempts[key] = now
-        if len(self._attempts) > ATTEMPTS_REMEMBERED_MAX:
-            self._attempts.popitem(last=False)
-        with acting_as(caller):
-            async with self._work.begin(PLATFORM) as core:
-                core.note(
-                    SecurityEventDetected(
-                        aggregate_id=caller.user_id,
-                        organization_id=caller.organization_id,
-                        kind="tenant_mismatch",
-                        detail=f"asked for tenant {wanted}",
-                    )
-                )
 
 
 def _chosen(tenants: list[Any], first: UUID | None, *, is_wanted: bool) -> Any | None:

@@ -261,14 +261,6 @@ class GroupDeleted(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecurityEventDetected(Event):
-    """Somebody tried what they may not, such as another organization's tenant."""
-
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class DemoReset(Event):
     """The demo organization was purged, and begins anew under another id."""
 
@@ -310,6 +302,5 @@ EVENTS: tuple[type[Event], ...] = (
     GroupCreated,
     GroupUpdated,
     GroupDeleted,
-    SecurityEventDetected,
     DemoReset,
 )

@@ -7,6 +7,7 @@ from shared.errors import Invalid
 from shared.http.call import Call
 from shared.http.models import View
 from shared.http.routes import Routes
+from shared.platform.events import note_maintenance_alone
 
 # As the description of the API says of texts in paths.
 PATTERN_CHARACTERS_MAX = 200
@@ -54,6 +55,7 @@ async def get_cache_stats(call: Call) -> CacheStats:
 @routes.post("/admin/cache/clear", permission="cache:write", answer=Cleared)
 async def clear_cache(call: Call) -> Cleared:
     """Forget everything."""
+    await note_maintenance_alone(call, "cache.clear", "*")
     return Cleared(deleted=await call.service(Cache).clear())
 
 
@@ -63,4 +65,5 @@ async def clear_cache_below(call: Call) -> Cleared:
     pattern = call.text("pattern")
     if len(pattern) > PATTERN_CHARACTERS_MAX:
         raise Invalid(f"a pattern has at most {PATTERN_CHARACTERS_MAX} characters")
+    await note_maintenance_alone(call, "cache.clear", pattern)
     return Cleared(deleted=await call.service(Cache).delete_pattern(pattern))

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from shared.caller import Caller
 from shared.errors import Forbidden, Invalid, NotFound
+from shared.http.refusals import Refused, told_to_nobody
 from shared.messaging.commands import Command, CommandBus
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
@@ -29,6 +30,7 @@ class Services:
     database: Database
     authenticate: Callable[[web.Request], Awaitable[Caller]]
     extras: Mapping[type[Any], Any] = field(default_factory=dict)
+    refused: Refused = told_to_nobody
 
 
 @dataclass(frozen=True)

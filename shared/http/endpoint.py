@@ -8,13 +8,21 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from shared.caller import NOBODY, Caller, acting_as
-from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, Unsupported
+from shared.caller import NOBODY, Caller, ForeignTenant, acting_as
+from shared.errors import (
+    Forbidden,
+    Invalid,
+    TelemetryFlowError,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+)
 from shared.http.call import Answer, Call, Services
 from shared.http.client_address import ClientAddress
 from shared.http.idempotency import IdempotentPosts
 from shared.http.models import Editable, FieldProblem, Query
 from shared.http.problems import InvalidFields
+from shared.http.refusals import REFUSALS, Refusal
 from shared.http.request_id import request_id_of
 from shared.http.routes import Route
 from shared.http.throttle import Allowance, Throttle
@@ -42,6 +50,14 @@ def endpoint(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
     """The aiohttp handler of *route*."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
+        try:
+            return await answer(request)
+        except REFUSALS as error:
+            if by := _refused(request, gate.addresses.of(request), error):
+                await gate.services.refused(Refusal(error, by, route.method, route.path))
+            raise
+
+    async def answer(request: web.Request) -> web.StreamResponse:
         address = gate.addresses.of(request)
         allowance = gate.sign_in_throttle.take(f"address {address}") if route.is_sign_in else None
         try:
@@ -82,12 +98,27 @@ async def _caller(route: Route, request: web.Request, gate: Gate, address: str) 
     caller = NOBODY
     if route.permission != ANYBODY:
         caller = await gate.services.authenticate(request)
+    return _from_where(caller, request, address)
+
+
+def _from_where(caller: Caller, request: web.Request, address: str) -> Caller:
     return replace(
         caller,
         request_id=request_id_of(request),
         ip_address=address,
         user_agent=request.headers.get("User-Agent", "")[:USER_AGENT_CHARACTERS_MAX],
     )
+
+
+def _refused(request: web.Request, address: str, error: TelemetryFlowError) -> Caller | None:
+    """Who was refused, when that is worth telling: not who sent no token, or failed to sign in."""
+    known = request.get(CALLER)
+    if isinstance(error, Unauthenticated):
+        # Failed sign-ins are events of their own.
+        is_told = known is None and "Authorization" in request.headers
+        return _from_where(NOBODY, request, address) if is_told else None
+    by = error.by if isinstance(error, ForeignTenant) else known or NOBODY
+    return _from_where(by, request, address)
 
 
 def _permit(route: Route, caller: Caller) -> None:

@@ -9,6 +9,7 @@ from shared.errors import NotFound
 from shared.http.call import Call
 from shared.http.models import Done, Page, PageMeta, PageQuery, View
 from shared.http.routes import Routes
+from shared.platform.events import note_maintenance
 
 routes = Routes("Events", "Events that a subscriber gave up: what, why, trying again.")
 
@@ -74,8 +75,10 @@ async def _set_state(call: Call, state: str) -> None:
             call.text("subscriber"),
             state,
         )
-    if status != "UPDATE 1":
-        raise NotFound("no such dead event")
+        if status != "UPDATE 1":
+            raise NotFound("no such dead event")
+        target = f"{call.id('event_id')}/{call.text('subscriber')}"
+        await note_maintenance(connection, f"event.{state}", target)
 
 
 @routes.post("/admin/events/{event_id}/{subscriber}/retry", permission="queue:write", answer=Done)

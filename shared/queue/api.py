@@ -9,6 +9,7 @@ from shared.errors import NotFound
 from shared.http.call import Call
 from shared.http.models import Body, Done, Page, PageQuery, View
 from shared.http.routes import Routes
+from shared.platform.events import note_maintenance
 from shared.queue import administration
 from shared.queue.administration import FailedJob, QueueView
 
@@ -61,6 +62,7 @@ async def pause_queue(call: Call) -> Done:
     """Take no more jobs from a queue; those that run are finished."""
     async with call.write() as connection:
         await administration.pause(connection, call.text("name"), call.caller.user_id)
+        await note_maintenance(connection, "queue.pause", call.text("name"))
     return Done(message="the queue is paused, on all workers within two seconds")
 
 
@@ -69,6 +71,7 @@ async def resume_queue(call: Call) -> Done:
     """Take jobs from a queue again."""
     async with call.write() as connection:
         await administration.resume(connection, call.text("name"))
+        await note_maintenance(connection, "queue.resume", call.text("name"))
     return Done(message="the queue goes on")
 
 
@@ -79,6 +82,7 @@ async def clean_queue(call: Call, body: Cleaning) -> Cleaned:
         deleted = await administration.clean(
             connection, call.text("name"), body.state, body.older_than_seconds
         )
+        await note_maintenance(connection, f"queue.clean {body.state}", call.text("name"))
     return Cleaned(deleted=deleted)
 
 
@@ -102,4 +106,5 @@ async def retry_job(call: Call) -> Done:
         raise NotFound("no such failed job")
     async with call.write() as connection:
         await administration.retry(connection, call.text("name"), int(text))
+        await note_maintenance(connection, "queue.retry", f"{call.text('name')}/{text}")
     return Done(message="the job waits for a worker")

@@ -26,7 +26,7 @@ MODULES = (tenancy.routes, people.routes, roles.routes)
 def core_services(database: Database, settings: Settings) -> Services:
     """Core, and nothing else."""
     work = UnitOfWork(database, CoreRepositories)
-    access = Access(database)
+    access = Access()
 
     async def authenticate(request: web.Request) -> Caller:
         _scheme, _, token = request.headers.get("Authorization", "").partition(" ")

@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from control.core.domain.roles import LEVEL_OF_ADMINISTRATORS, LEVEL_OF_THE_WEAKEST
-from control.core.events import SecurityEventDetected
 from control.core.repository.people import Invitations, Users
 from control.core.repository.roles import Groups, Roles
 from control.core.repository.tenancy import Organizations, Regions, Tenants, Workspaces
@@ -27,10 +26,6 @@ class CoreRepositories:
         self.roles = Roles(connection, self.events)
         self.groups = Groups(connection, self.events)
         self.invitations = Invitations(connection, self.events)
-
-    def note(self, event: SecurityEventDetected) -> None:
-        """Record what somebody tried."""
-        self.events.append(event)
 
     async def level_of(self, user_id: UUID) -> int:
         """The strongest level that a person holds anywhere; 5, the weakest, without any role."""

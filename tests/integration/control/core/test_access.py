@@ -105,7 +105,7 @@ async def test_S37_roles_groups_and_grants_add_up_to_what_is_allowed(
 ) -> None:
     chance = random.Random(number)
     modelled = await model(database, chance)
-    access = Access(database)
+    access = Access()
     for _ in range(STEPS):
         # Given twice, or taken away without having been given: nothing changes.
         with contextlib.suppress(Conflict, NotFound):
