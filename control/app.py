@@ -22,6 +22,10 @@ from control.api_keys.repository.limits import IngestionLimits
 from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
 from control.audit import events as audit_events
+from control.audit.archive import Archive
+from control.audit.checkpoints import Checkpoints
+from control.audit.person_keys import PersonKeys
+from control.audit.queries import Trail
 from control.audit.refusals import Refusals
 from control.auth import events as auth_events
 from control.auth import jobs as auth_jobs
@@ -112,6 +116,15 @@ EVENTS = (
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What the worker and the command line keep the audit trail with."""
+
+    keys: PersonKeys
+    archive: Archive
+    checkpoints: Checkpoints
+
+
+@dataclass(frozen=True)
 class Control:
     """The control plane, opened: what its processes run."""
 
@@ -124,6 +137,7 @@ class Control:
     api_keys: UnitOfWork[ApiKeys]
     usage: UsageCopy
     refusals: Refusals
+    audit: Audit
 
 
 @asynccontextmanager
@@ -155,6 +169,8 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
 
         refusals = Refusals(database)
+        audit = audit_of(settings, box)
+        stack.push_async_callback(audit.archive.close)
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
         health = Health(settings, database)
@@ -168,7 +184,8 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: health} | _reading(settings, clickhouse, cache),
+            extras={Tokens: tokens, Health: health, Trail: Trail(audit.keys, audit.archive)}
+            | _reading(settings, clickhouse, cache),
             refused=refusals,
         )
         mailer = open_mailer(settings)
@@ -185,6 +202,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
             refusals=refusals,
+            audit=audit,
         )
 
 
@@ -227,6 +245,16 @@ def _event_bus() -> EventBus:
             api_keys_jobs.subscribers(),
             # new contexts go above this line: subscribers
         ],
+    )
+
+
+def audit_of(settings: Settings, box: SecretBox) -> Audit:
+    """The parts of the audit trail; nothing is opened yet."""
+    clickhouse = ClickHouse(ClickHouseAddress.of(settings))
+    return Audit(
+        keys=PersonKeys(box),
+        archive=Archive(clickhouse, settings.clickhouse_database),
+        checkpoints=Checkpoints(settings),
     )
 
 

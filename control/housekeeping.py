@@ -11,7 +11,8 @@ from typing import Final
 
 from control.api_keys.jobs import look_after_keys
 from control.app import Control
-from control.audit.checkpoints import Checkpoints
+from control.audit.archiving import archive_old_months
+from control.audit.sealing import seal_old
 from control.core.commands.people import PurgeUser
 from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
 from control.demo import reset_demo
@@ -41,10 +42,9 @@ logger = logging.getLogger(__name__)
 
 async def keep_house(control: Control, stopping: asyncio.Event) -> None:
     """All steps, again and again until *stopping*."""
-    checkpoints = Checkpoints(control.settings)
 
     async def once() -> None:
-        await _all_steps(control, checkpoints, now=utc_now())
+        await _all_steps(control, now=utc_now())
 
     await repeat(
         once,
@@ -54,13 +54,41 @@ async def keep_house(control: Control, stopping: asyncio.Event) -> None:
     )
 
 
-async def _all_steps(control: Control, checkpoints: Checkpoints, *, now: datetime) -> None:
+async def keep_trail(control: Control, stopping: asyncio.Event) -> None:
+    """What the audit trail needs, again and again until *stopping*."""
+
+    async def once() -> None:
+        await look_after_trail(control, now=utc_now())
+
+    await repeat(
+        once,
+        every_seconds=HOUSEKEEPING_SECONDS,
+        stopping=stopping,
+        # A checkpoint that cannot be written, an archive that is away: the next time.
+        failing="the upkeep of the audit trail waits",
+    )
+
+
+async def look_after_trail(control: Control, *, now: datetime) -> None:
+    """Room for the next months, a checkpoint, and old months into the archive."""
+    database, audit = control.database, control.audit
+    async with database.begin(PLATFORM) as connection:
+        await connection.execute("SELECT make_audit_partitions()")
+    while await seal_old(database, audit.keys):
+        pass
+    async with database.begin(PLATFORM) as connection:
+        while await audit.keys.rewrap(connection):
+            pass
+    async with database.read(PLATFORM) as connection:
+        await audit.checkpoints.write(connection, now=now)
+    await archive_old_months(database, audit.archive, audit.checkpoints, now=now)
+
+
+async def _all_steps(control: Control, *, now: datetime) -> None:
     await control.kit.tokens.rotate(now=now)
     for clean in (prune, prune_outbox, prune_rows):
         async with control.database.begin(PLATFORM) as connection:
             await clean(connection)
-    async with control.database.read(PLATFORM) as connection:
-        await checkpoints.write(connection, now=now)
     if purged := await purge_deleted(control, now=now):
         logger.info("%d that were deleted %d days ago are gone", purged, SET_ASIDE.days)
     while await look_after_keys(control.api_keys, now=now):

@@ -14,7 +14,7 @@ from control.api_keys.directory import DirectoryFeed
 from control.api_keys.directory_server import serve_directory
 from control.app import ROUTES, Control, open_control
 from control.audit.recorder import Recorder
-from control.housekeeping import keep_house
+from control.housekeeping import keep_house, keep_trail
 from shared.cors.middleware import TenantRules, cors_middleware
 from shared.errors import Conflict
 from shared.http.application import build_application
@@ -99,9 +99,10 @@ async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(Relay(control.database, control.events, publish).run(stopping))
         tasks.create_task(Worker(address_of(control.settings), control.jobs).run(stopping))
-        tasks.create_task(Recorder(control.database).run(stopping))
+        tasks.create_task(Recorder(control.database, control.audit.keys).run(stopping))
         tasks.create_task(keep_house(control, stopping))
         tasks.create_task(control.usage.run(stopping))
+        tasks.create_task(keep_trail(control, stopping))
 
 
 async def _serve_metrics(

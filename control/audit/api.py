@@ -6,13 +6,12 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import Field
 
-from control.audit import queries
 from control.audit.domain import PLATFORM_ID
 from control.audit.events import AuditLogsExported
-from control.audit.queries import AuditFilter, AuditLogView
+from control.audit.queries import AuditFilter, AuditLogPage, AuditLogView, Trail
 from shared.errors import TooLarge
 from shared.http.call import Call
-from shared.http.models import Page, View
+from shared.http.models import View
 from shared.http.routes import Routes
 from shared.messaging.commands import SIGNED_IN
 from shared.postgres.outbox import append_to_outbox
@@ -37,11 +36,11 @@ class AuditLogList(View):
     data: list[AuditLogView]
 
 
-@routes.get("/audit-logs", permission="audit:read", query=AuditFilter, answer=Page[AuditLogView])
-async def list_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogView]:
+@routes.get("/audit-logs", permission="audit:read", query=AuditFilter, answer=AuditLogPage)
+async def list_audit_logs(call: Call, query: AuditFilter) -> AuditLogPage:
     """List what was done in your organization, the newest first."""
     async with call.read() as connection:
-        return await queries.list_audit_logs(
+        return await call.service(Trail).page(
             connection, query, organization_id=_organization_of(call)
         )
 
@@ -57,24 +56,21 @@ async def list_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogView]:
 async def export_audit_logs(call: Call, query: ExportFilter) -> web.Response:
     """Take entries out as a file, CSV (safe in spreadsheets) or JSON; at most 10 000 at once."""
     async with call.read() as connection:
-        found = [
-            one
-            async for one in queries.all_audit_logs(
-                connection, query, organization_id=_organization_of(call), limit=EXPORTED_MAX + 1
-            )
-        ]
-    if len(found) > EXPORTED_MAX:
+        found = await call.service(Trail).find(
+            connection, query, organization_id=_organization_of(call), limit=EXPORTED_MAX
+        )
+    if found.total > EXPORTED_MAX:
         raise TooLarge(f"more than {EXPORTED_MAX} entries: narrow them with startDate and endDate")
-    await _note_export(call, query, len(found))
+    await _note_export(call, query, found.total)
     headers = {
         "Content-Disposition": f'attachment; filename="audit-logs.{query.format}"',
         "Cache-Control": "no-store",
     }
     if query.format == "json":
-        body = AuditLogList(data=found).model_dump_json(by_alias=True).encode()
+        body = AuditLogList(data=found.entries).model_dump_json(by_alias=True).encode()
         return web.Response(body=body, headers=headers, content_type="application/json")
     columns = [field.alias or name for name, field in AuditLogView.model_fields.items()]
-    body = csv_of(columns, (one.model_dump(mode="json", by_alias=True) for one in found))
+    body = csv_of(columns, (one.model_dump(mode="json", by_alias=True) for one in found.entries))
     return web.Response(body=body, headers=headers, content_type="text/csv", charset="utf-8")
 
 
@@ -82,15 +78,17 @@ async def export_audit_logs(call: Call, query: ExportFilter) -> web.Response:
 async def get_audit_log(call: Call) -> AuditLogView:
     """Get one entry."""
     async with call.read() as connection:
-        return await queries.get_audit_log(connection, call.id())
+        return await call.service(Trail).entry(
+            connection, call.id(), organization_id=_organization_of(call)
+        )
 
 
-@routes.get("/me/audit-logs", permission=SIGNED_IN, query=AuditFilter, answer=Page[AuditLogView])
-async def list_own_audit_logs(call: Call, query: AuditFilter) -> Page[AuditLogView]:
+@routes.get("/me/audit-logs", permission=SIGNED_IN, query=AuditFilter, answer=AuditLogPage)
+async def list_own_audit_logs(call: Call, query: AuditFilter) -> AuditLogPage:
     """List what you did yourself."""
     own = query.model_copy(update={"user_id": call.own_id})
     async with call.read() as connection:
-        return await queries.list_audit_logs(
+        return await call.service(Trail).page(
             connection, own, organization_id=_organization_of(call)
         )
 

@@ -15,38 +15,17 @@ from uuid import UUID
 import orjson
 
 from control.audit.actions import ACTIONS, FAILURES
+from shared.logger.redaction import MASK, redacted
 
 # Of events that belong to no organization, such as those about regions.
 PLATFORM_ID: Final = UUID(int=0)
 _FORMAT: Final = b"telemetryflow audit 1 "
 # Fields of events that tell who a person is.
-_PERSONAL: Final = frozenset(
-    {"email", "first_name", "last_name", "invited_by", "organization_name"}
+PERSONAL: Final = frozenset({"email", "first_name", "last_name", "invited_by", "organization_name"})
+_SECRET: Final = (
+    *("password", "passwd", "secret", "token", "hash", "authorization", "cookie", "credential"),
+    *("private_key", "privatekey", "api_key", "apikey", "recovery_code"),
 )
-_SECRET: Final = ("password", "secret", "token", "hash")
-MASK: Final = "********"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Personal:
-    """What tells who a person is; *salt* keeps its digest from being guessed once it is erased."""
-
-    salt: bytes
-    email: str
-    ip_address: str
-    user_agent: str
-    details: Mapping[str, Any]
-
-    @property
-    def digest(self) -> bytes:
-        """What stays of it in the chain."""
-        document = {
-            "email": self.email,
-            "ip_address": self.ip_address,
-            "user_agent": self.user_agent,
-            "details": self.details,
-        }
-        return hashlib.sha256(self.salt + _json(document)).digest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +53,7 @@ class Entry:
         document = {one.name: getattr(self, one.name) for one in fields(self)}
         document["personal_digest"] = self.personal_digest.hex()
         document["occurred_at"] = self.occurred_at.astimezone(UTC).isoformat()
-        return hashlib.sha256(before + _json(document)).digest()
+        return hashlib.sha256(before + json_of(document)).digest()
 
 
 def first_digest(organization_id: UUID) -> bytes:
@@ -82,27 +61,17 @@ def first_digest(organization_id: UUID) -> bytes:
     return hashlib.sha256(_FORMAT + organization_id.bytes).digest()
 
 
-def entry_of(row: Mapping[str, Any], *, sequence: int, salt: bytes) -> tuple[Entry, Personal]:
-    """The entry of a row of the outbox, and what of it is personal."""
-    context, payload = row["context"], row["payload"]
-    personal = Personal(
-        salt=salt,
-        email=context.get("email") or "",
-        ip_address=context.get("ipAddress") or "",
-        user_agent=context.get("userAgent") or "",
-        details={name: value for name, value in payload.items() if name in _PERSONAL},
-    )
+def entry_of(row: Mapping[str, Any], *, sequence: int, personal_digest: bytes) -> Entry:
+    """The entry of a row of the outbox."""
+    context = row["context"]
     resource_type, action = ACTIONS[row["event_type"]]
-    user_id = context.get("userId")
-    # Who signs in is nobody yet: the account that is signed in to is theirs.
-    is_own = resource_type == "auth" and user_id is None and context.get("actor") == "anonymous"
-    entry = Entry(
+    return Entry(
         id=row["event_id"],
         organization_id=row["organization_id"] or PLATFORM_ID,
         sequence=sequence,
         occurred_at=row["occurred_at"],
         tenant_id=row["tenant_id"],
-        user_id=row["aggregate_id"] if is_own else UUID(user_id) if user_id else None,
+        user_id=actor_of(row),
         actor=context.get("actor") or "system",
         action=f"{resource_type}.{action}",
         result="failure" if row["event_type"] in FAILURES else "success",
@@ -111,16 +80,34 @@ def entry_of(row: Mapping[str, Any], *, sequence: int, salt: bytes) -> tuple[Ent
         request_id=context.get("requestId") or "",
         session_id=context.get("sessionId") or "",
         metadata={
-            name: _masked(name, value) for name, value in payload.items() if name not in _PERSONAL
+            name: masked(name, value)
+            for name, value in row["payload"].items()
+            if name not in PERSONAL
         },
-        personal_digest=personal.digest,
+        personal_digest=personal_digest,
     )
-    return entry, personal
 
 
-def _masked(name: str, value: Any) -> Any:
-    return MASK if any(word in name for word in _SECRET) and value else value
+def actor_of(row: Mapping[str, Any]) -> UUID | None:
+    """Who did it; who signs in is nobody yet: the account that is signed in to is theirs."""
+    context = row["context"]
+    if user_id := context.get("userId"):
+        return UUID(user_id)
+    is_own = ACTIONS[row["event_type"]][0] == "auth" and context.get("actor") == "anonymous"
+    return row["aggregate_id"] if is_own else None
 
 
-def _json(document: Mapping[str, Any]) -> bytes:
+def masked(name: str, value: Any) -> Any:
+    """*value* without secrets, at any depth: those that are named so, and those that look so."""
+    if value and any(word in name.lower() for word in _SECRET) and not isinstance(value, bool):
+        return MASK
+    if isinstance(value, Mapping):
+        return {str(key): masked(str(key), one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [masked("", one) for one in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def json_of(document: Mapping[str, Any]) -> bytes:
+    """The one text of a document."""
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)

@@ -1,18 +1,19 @@
 """Carries events of the outbox into the audit trail, many at once, each exactly once.
 
-One recorder works at a time: an entry needs the digest of the one before. Entries, the ends of the
-chains and the marks in the outbox are one transaction.
+One recorder works at a time: an entry needs the digest of the one before. Entries and the marks in
+the outbox are one transaction; the ends of the chains are moved by the database itself.
 """
 
 import asyncio
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final
 from uuid import UUID
 
 from control.audit.actions import ACTIONS
-from control.audit.domain import PLATFORM_ID, Entry, Personal, entry_of, first_digest
+from control.audit.domain import PLATFORM_ID, Entry, entry_of, first_digest
+from control.audit.person_keys import PersonKeys
+from control.audit.personal import SEALED, Personal, PersonKey, Sealed, personal_of, sealed
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
@@ -20,18 +21,42 @@ from shared.repeating import repeat
 
 EVENTS_AT_ONCE_MAX: Final = 1_000
 POLL_SECONDS: Final = 1.0
-SALT_BYTES: Final = 16
 PURGED: Final = "user.purged"
-_COLUMNS: Final = tuple(one.name for one in fields(Entry))
+COLUMNS: Final = tuple(one.name for one in fields(Entry))
 # Any number, the same for all processes of this product.
 _ONE_AT_A_TIME: Final = 0x7E1E_A0D
+_TYPES: Final[Mapping[str, str]] = {
+    "id": "uuid",
+    "organization_id": "uuid",
+    "sequence": "bigint",
+    "occurred_at": "timestamptz",
+    "tenant_id": "uuid",
+    "user_id": "uuid",
+    "resource_id": "uuid",
+    "metadata": "jsonb",
+    "personal_digest": "bytea",
+}
+_SEALED: Final = ("digest", "actor_sealed", "subject_sealed", "email_index", "ip_index")
+_NAMES: Final = ", ".join((*COLUMNS, *_SEALED))
+_ARRAYS: Final = ", ".join(
+    f"${number}::{_TYPES.get(name, 'bytea' if name in _SEALED else 'text')}[]"
+    for number, name in enumerate((*COLUMNS, *_SEALED), 1)
+)
+# A month never comes before the last one of its chain, whatever the clock does.
+_INSERT: Final = f"""
+    INSERT INTO audit_logs ({_NAMES}, format, month)
+    SELECT added.*, {SEALED},
+           greatest(date_trunc('month', now())::date, coalesce(audit_chains.month, '-infinity'))
+      FROM unnest({_ARRAYS}) AS added ({_NAMES}) LEFT JOIN audit_chains USING (organization_id)
+"""  # noqa: S608 - names of our own
 
 
 class Recorder:
     """Records until it is told to stop."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: PersonKeys) -> None:
         self._database = database
+        self._keys = keys
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Record what there is, each second; a database that is away is waited for."""
@@ -65,71 +90,69 @@ class Recorder:
             return len(rows)
 
     async def _append(self, connection: Connection, rows: Sequence[Any]) -> None:
-        organizations = {row["organization_id"] or PLATFORM_ID for row in rows}
-        chains = {one: (0, first_digest(one)) for one in organizations}
-        for known in await connection.fetch(
-            "SELECT organization_id, sequence, digest FROM audit_chains "
-            "WHERE organization_id = ANY($1)",
-            list(organizations),
-        ):
-            chains[known["organization_id"]] = (known["sequence"], known["digest"])
-        entries: list[tuple[Entry, Personal, bytes]] = []
-        for row in rows:
-            organization_id = row["organization_id"] or PLATFORM_ID
-            sequence, before = chains[organization_id]
-            salt = secrets.token_bytes(SALT_BYTES)
-            entry, personal = entry_of(row, sequence=sequence + 1, salt=salt)
+        personal = [personal_of(row) for row in rows]
+        parts = await self._sealed(connection, rows, personal)
+        chains = await _ends_of(connection, {_chain_of(row) for row in rows})
+        entries: list[tuple[Entry, bytes, Sealed]] = []
+        for row, part in zip(rows, parts, strict=True):
+            sequence, before = chains[_chain_of(row)]
+            entry = entry_of(row, sequence=sequence + 1, personal_digest=part.digest)
             digest = entry.digest(before)
-            chains[organization_id] = (entry.sequence, digest)
-            entries.append((entry, personal, digest))
+            chains[_chain_of(row)] = (entry.sequence, digest)
+            entries.append((entry, digest, part))
         await _insert(connection, entries)
-        await connection.executemany(
-            """
-            INSERT INTO audit_chains (organization_id, sequence, digest) VALUES ($1, $2, $3)
-            ON CONFLICT (organization_id) DO UPDATE
-               SET sequence = excluded.sequence, digest = excluded.digest
-            """,
-            [(one, sequence, digest) for one, (sequence, digest) in chains.items()],
-        )
         for entry, _, _ in entries:
             if entry.action == PURGED:
-                await _erase(connection, entry.resource_id)
+                await self._keys.erase(connection, entry.resource_id)
         await connection.execute(
             "UPDATE outbox SET audited_at = now() WHERE position = ANY($1)",
             [row["position"] for row in rows],
         )
 
-
-async def _insert(connection: Connection, entries: Sequence[tuple[Entry, Personal, bytes]]) -> None:
-    slots = ", ".join(f"${number}" for number in range(1, len(_COLUMNS) + 2))
-    await connection.executemany(
-        f"INSERT INTO audit_logs ({', '.join(_COLUMNS)}, digest) VALUES ({slots})",  # noqa: S608 - names of our own
-        [(*(getattr(entry, name) for name in _COLUMNS), digest) for entry, _, digest in entries],
-    )
-    await connection.executemany(
-        """
-        INSERT INTO audit_personal (id, organization_id, salt, email, ip_address, user_agent,
-                                    details)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        """,
-        [
-            (
-                *(entry.id, entry.organization_id, personal.salt, personal.email),
-                *(personal.ip_address, personal.user_agent, personal.details),
-            )
-            for entry, personal, _ in entries
-        ],
-    )
+    async def _sealed(
+        self, connection: Connection, rows: Sequence[Any], personal: Sequence[Personal]
+    ) -> list[Sealed]:
+        people = {
+            (_chain_of(row), person_id)
+            for row, one in zip(rows, personal, strict=True)
+            for person_id, part in ((one.actor_id, one.actor), (one.subject_id, one.subject))
+            if part
+        }
+        keys: dict[UUID, dict[UUID, PersonKey]] = {}
+        for (chain, person_id), key in (await self._keys.made(connection, people)).items():
+            keys.setdefault(chain, {})[person_id] = key
+        return [
+            sealed(one, row["event_id"], keys.get(_chain_of(row), {}))
+            for row, one in zip(rows, personal, strict=True)
+        ]
 
 
-async def _erase(connection: Connection, user_id: UUID) -> None:
-    """Erase what tells who a person was who is purged; what was done stays, done by nobody."""
+def _chain_of(row: Any) -> UUID:
+    organization_id: UUID = row["organization_id"] or PLATFORM_ID
+    return organization_id
+
+
+async def _ends_of(
+    connection: Connection, organizations: set[UUID]
+) -> dict[UUID, tuple[int, bytes]]:
+    chains = {one: (0, first_digest(one)) for one in organizations}
+    for known in await connection.fetch(
+        "SELECT organization_id, sequence, digest FROM audit_chains "
+        "WHERE organization_id = ANY($1)",
+        list(organizations),
+    ):
+        chains[known["organization_id"]] = (known["sequence"], known["digest"])
+    return chains
+
+
+async def _insert(connection: Connection, entries: Sequence[tuple[Entry, bytes, Sealed]]) -> None:
+    columns = [[getattr(entry, name) for entry, _, _ in entries] for name in COLUMNS]
     await connection.execute(
-        """
-        DELETE FROM audit_personal WHERE id IN (
-          SELECT id FROM audit_logs
-           WHERE (user_id = $1 OR resource_id = $1) AND action <> $2)
-        """,
-        user_id,
-        PURGED,
+        _INSERT,
+        *columns,
+        [digest for _, digest, _ in entries],
+        [part.actor for _, _, part in entries],
+        [part.subject for _, _, part in entries],
+        [part.email_index for _, _, part in entries],
+        [part.ip_index for _, _, part in entries],
     )

@@ -152,7 +152,14 @@ def _add_tools(commands: "_Commands[argparse.ArgumentParser]") -> None:
 def _add_audit(commands: "_Commands[argparse.ArgumentParser]") -> None:
     audit = commands.add_parser("audit", help="the trail of who did what")
     actions = audit.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add(actions, "verify", "find what was altered, removed or put in between", "cli.audit:verify")
+    verify = _add(
+        actions, "verify", "find what was altered, removed or put in between", "cli.audit:verify"
+    )
+    verify.add_argument(
+        "--hot",
+        action="store_true",
+        help="only what PostgreSQL holds, when ClickHouse is away",
+    )
 
 
 def _add_keys(commands: "_Commands[argparse.ArgumentParser]") -> None:

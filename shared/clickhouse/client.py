@@ -170,6 +170,19 @@ class ClickHouse:
         except _DRIVER_ERRORS as error:
             raise translated(error) from error
 
+    async def insert_json(self, table: str, body: bytes, *, token: str) -> None:
+        """INSERT … FORMAT JSONEachRow; as insert_native, for few rows that need no speed."""
+        client = await self._connected()
+        try:
+            await client.raw_insert(
+                table,
+                insert_block=body,
+                settings={**_ANSWER_LAST, "async_insert": "0", "insert_deduplication_token": token},
+                fmt="JSONEachRow",
+            )
+        except _DRIVER_ERRORS as error:
+            raise translated(error) from error
+
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
         client, self._client = self._client, None

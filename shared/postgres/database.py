@@ -100,6 +100,17 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def snapshot(self, scope: Scope) -> AsyncIterator[Connection]:
+        """As `read`, but all its statements see the same moment."""
+        with _driver_errors():
+            async with (
+                self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection,
+                connection.transaction(readonly=True, isolation="repeatable_read"),
+            ):
+                await enter(connection, scope)
+                yield connection
+
+    @asynccontextmanager
     async def lookup(self) -> AsyncIterator[Connection]:
         """A connection without a transaction or a scope: for functions that look up by key."""
         with _driver_errors():

@@ -87,12 +87,17 @@ class SecretBox:
                 raise Invalid(f"others may read {path}: run chmod 600 on it")
             return cls.from_text(file.read(KEY_FILE_BYTES_MAX).decode(errors="replace"))
 
+    @property
+    def head(self) -> bytes:
+        """What every ciphertext under the current key begins with."""
+        return VERSION + b":" + self._current.encode() + b":"
+
     def encrypt(self, plaintext: bytes, *, context: str) -> bytes:
         """*plaintext* under the current key, readable with the same *context* only.
 
         *context* says where the value lives: "tenant|table|column|row".
         """
-        head = VERSION + b":" + self._current.encode() + b":"
+        head = self.head
         nonce = secrets.token_bytes(NONCE_BYTES)
         sealed = self._ciphers[self._current].encrypt(nonce, plaintext, head + context.encode())
         return head + nonce + sealed

@@ -68,7 +68,7 @@ class Running:
     async def work(self) -> None:
         """Carry all events and run all jobs that are there."""
         relay = Relay(self.control.database, self.control.events)
-        recorder = Recorder(self.control.database)
+        recorder = Recorder(self.control.database, self.control.audit.keys)
         async with asyncio.timeout(WAIT_SECONDS_MAX):
             while await relay.carry() or await recorder.record() or await self._run_jobs():
                 pass
