@@ -22,6 +22,7 @@ from control.api_keys.repository.limits import IngestionLimits
 from control.api_keys.usage import UsageCopy
 from control.audit import api as audit_api
 from control.audit import events as audit_events
+from control.audit import jobs as audit_jobs
 from control.audit.archive import Archive
 from control.audit.checkpoints import Checkpoints
 from control.audit.person_keys import PersonKeys
@@ -198,6 +199,9 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             jobs=[
                 auth_jobs.job_handlers(kit, mailer),
                 api_keys_jobs.job_handlers(database, mailer, settings.app_url),
+                audit_jobs.job_handlers(
+                    database, audit.keys, audit.checkpoints, mailer, settings.app_url
+                ),
             ],
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),

@@ -12,6 +12,7 @@ from typing import Final
 from control.api_keys.jobs import look_after_keys
 from control.app import Control
 from control.audit.archiving import archive_old_months
+from control.audit.jobs import order_reports
 from control.audit.sealing import seal_old
 from control.core.commands.people import PurgeUser
 from control.core.commands.tenancy import PurgeOrganization, PurgeTenant, PurgeWorkspace
@@ -81,6 +82,9 @@ async def look_after_trail(control: Control, *, now: datetime) -> None:
             pass
     async with database.read(PLATFORM) as connection:
         await audit.checkpoints.write(connection, now=now)
+    async with database.begin(PLATFORM) as connection:
+        while await order_reports(connection, now=now):
+            pass
     await archive_old_months(database, audit.archive, audit.checkpoints, now=now)
 
 

@@ -6,12 +6,14 @@ from uuid import UUID
 from aiohttp import web
 from pydantic import Field
 
+from control.audit import reports
 from control.audit.domain import PLATFORM_ID
 from control.audit.events import AuditLogsExported
 from control.audit.queries import AuditFilter, AuditLogPage, AuditLogView, Trail
+from control.audit.reports import ReportQuery, ReportView
 from shared.errors import TooLarge
 from shared.http.call import Call
-from shared.http.models import View
+from shared.http.models import Page, Query, View
 from shared.http.routes import Routes
 from shared.messaging.commands import SIGNED_IN
 from shared.postgres.outbox import append_to_outbox
@@ -28,6 +30,12 @@ class ExportFilter(AuditFilter):
     """Which entries, and as what."""
 
     format: Literal["csv", "json"] = Field("csv", description="JSON: an array of entries")
+
+
+class ReportFormat(Query):
+    """As what."""
+
+    format: Literal["csv", "json"] = "json"
 
 
 class AuditLogList(View):
@@ -71,6 +79,36 @@ async def export_audit_logs(call: Call, query: ExportFilter) -> web.Response:
         return web.Response(body=body, headers=headers, content_type="application/json")
     columns = [field.alias or name for name, field in AuditLogView.model_fields.items()]
     body = csv_of(columns, (one.model_dump(mode="json", by_alias=True) for one in found.entries))
+    return web.Response(body=body, headers=headers, content_type="text/csv", charset="utf-8")
+
+
+@routes.get(
+    "/audit-logs/reports", permission="audit:read", query=ReportQuery, answer=Page[ReportView]
+)
+async def list_audit_reports(call: Call, query: ReportQuery) -> Page[ReportView]:
+    """List the monthly reports of your organization."""
+    async with call.read() as connection:
+        return await reports.list_reports(connection, query, organization_id=_organization_of(call))
+
+
+@routes.get(
+    "/audit-logs/reports/{id}",
+    permission="audit:read",
+    query=ReportFormat,
+    answer=ReportView,
+    other_content_types=("text/csv",),
+)
+async def get_audit_report(call: Call, query: ReportFormat) -> ReportView | web.Response:
+    """Get the report of a month, as JSON or CSV."""
+    async with call.read() as connection:
+        report = await reports.get_report(connection, call.id())
+    if query.format == "json":
+        return report
+    headers = {
+        "Content-Disposition": f'attachment; filename="audit-{report.month:%Y-%m}.csv"',
+        "Cache-Control": "no-store",
+    }
+    body = reports.csv_of_report(report)
     return web.Response(body=body, headers=headers, content_type="text/csv", charset="utf-8")
 
 

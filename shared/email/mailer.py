@@ -89,6 +89,8 @@ def _written(mail: Mail, settings: Settings) -> EmailMessage:
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(render("mail.txt", **values))
     message.add_alternative(render("mail.html", **values), subtype="html")
+    for one in mail.attachments:
+        message.add_attachment(one.content, maintype="text", subtype="csv", filename=one.name)
     return message
 
 
@@ -194,7 +196,8 @@ class FolderMailer:
 
 def _readable(message: EmailMessage) -> EmailMessage:
     """The message as a person reads it in a file: its lines as they are, links in one piece."""
-    for part in message.iter_parts():
-        if isinstance(part, EmailMessage):
+    for part in message.walk():
+        is_text = part.get_content_maintype() == "text" and not part.is_attachment()
+        if isinstance(part, EmailMessage) and is_text:
             part.set_content(part.get_content(), subtype=part.get_content_subtype(), cte="8bit")
     return message

@@ -25,6 +25,14 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A table (CSV) that goes with a mail."""
+
+    name: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Mail:
     """A mail, before it is rendered; the same *dedupe_key* gives the same Message-ID."""
 
@@ -36,6 +44,7 @@ class Mail:
     facts: Sequence[tuple[str, str]] = field(default_factory=tuple)
     action: Action | None = None
     colour: str = INFO
+    attachments: Sequence[Attachment] = field(default_factory=tuple)
 
 
 def verification(to: str, *, first_name: str, url: str, hours: int, key: str) -> Mail:
@@ -49,6 +58,32 @@ def verification(to: str, *, first_name: str, url: str, hours: int, key: str) ->
             "If you did not ask for this, do nothing.",
         ],
         action=Action("Confirm the address", url),
+        dedupe_key=key,
+    )
+
+
+def audit_report(
+    to: str,
+    *,
+    organization: str,
+    month: str,
+    facts: Sequence[tuple[str, str]],
+    table: Attachment,
+    url: str,
+    key: str,
+) -> Mail:
+    """What happened in an organization in a month."""
+    return Mail(
+        to=to,
+        subject=f"Audit report of {month}",
+        title=f"Audit report of {month}",
+        paragraphs=[
+            f"This is what the audit trail of {organization} tells about {month}.",
+            "The attached table counts every kind of action.",
+        ],
+        facts=facts,
+        attachments=(table,),
+        action=Action("Open TelemetryFlow", url),
         dedupe_key=key,
     )
 
