@@ -24,7 +24,7 @@ migrate: $(VENV)/.built ## bring the tables of both stores up to date
 new-module: $(VENV)/.built ## scaffold a context: make new-module NUMBER=1600 NAME=new_feature
 	@$(BIN)/telemetryflow new-module $(NUMBER) $(NAME)
 
-test: $(VENV)/.dev $(VENV)/.built ## all tests, linters and type checks among them
+test: $(VENV)/.dev $(VENV)/.built $(VENV)/.s3 ## all tests, linters and type checks among them
 	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos -n 2 --dist loadfile
 	$(BIN)/python -m pytest tests/e2e tests/chaos
 
@@ -89,6 +89,11 @@ $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt | $(BIN)/pytho
 
 $(VENV)/.dev: requirements/dev.txt | $(VENV)/.runtime
 	$(PIP) install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.s3: requirements/s3.txt | $(VENV)/.dev
+	$(BIN)/python -m venv $(VENV)/s3
+	$(VENV)/s3/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/s3.txt
 	@touch $@
 
 $(VENV)/.built: $(SOURCES) | $(VENV)/.runtime

@@ -255,10 +255,15 @@ def _event_bus() -> EventBus:
 def audit_of(settings: Settings, box: SecretBox) -> Audit:
     """The parts of the audit trail; nothing is opened yet."""
     clickhouse = ClickHouse(ClickHouseAddress.of(settings))
+    second_place = None
+    if settings.audit_s3_endpoint:
+        from control.audit.object_store import ObjectStore  # noqa: PLC0415 - only where one is set
+
+        second_place = ObjectStore(settings)
     return Audit(
         keys=PersonKeys(box),
         archive=Archive(clickhouse, settings.clickhouse_database),
-        checkpoints=Checkpoints(settings),
+        checkpoints=Checkpoints(settings, second_place),
     )
 
 

@@ -71,7 +71,10 @@ async def keep_trail(control: Control, stopping: asyncio.Event) -> None:
 
 
 async def look_after_trail(control: Control, *, now: datetime) -> None:
-    """Room for the next months, a checkpoint, and old months into the archive."""
+    """Room for the next months, reports, a checkpoint, and old months into the archive.
+
+    What waits for others comes last.
+    """
     database, audit = control.database, control.audit
     async with database.begin(PLATFORM) as connection:
         await connection.execute("SELECT make_audit_partitions()")
@@ -80,11 +83,11 @@ async def look_after_trail(control: Control, *, now: datetime) -> None:
     async with database.begin(PLATFORM) as connection:
         while await audit.keys.rewrap(connection):
             pass
-    async with database.read(PLATFORM) as connection:
-        await audit.checkpoints.write(connection, now=now)
     async with database.begin(PLATFORM) as connection:
         while await order_reports(connection, now=now):
             pass
+    async with database.read(PLATFORM) as connection:
+        await audit.checkpoints.write(connection, now=now)
     await archive_old_months(database, audit.archive, audit.checkpoints, now=now)
 
 

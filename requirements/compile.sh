@@ -12,3 +12,4 @@ compile pyproject.toml requirements/dev.in --extra embedded \
 compile requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 compile requirements/fuzz.in -o requirements/fuzz.txt
 compile requirements/capacity.in -c requirements/dev.txt -o requirements/capacity.txt
+compile requirements/s3.in -o requirements/s3.txt

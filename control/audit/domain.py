@@ -20,6 +20,8 @@ from shared.logger.redaction import MASK, redacted
 # Of events that belong to no organization, such as those about regions.
 PLATFORM_ID: Final = UUID(int=0)
 _FORMAT: Final = b"telemetryflow audit 1 "
+# Whose key is destroyed. Whoever is nobody is under the organization's own, which goes with it.
+PURGED: Final = frozenset({"user.purged", "organization.purged"})
 # Fields of events that tell who a person is.
 PERSONAL: Final = frozenset({"email", "first_name", "last_name", "invited_by", "organization_name"})
 _SECRET: Final = (

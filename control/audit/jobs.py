@@ -57,7 +57,7 @@ async def make_report(
     signed = [one async for one in checkpoints.read()]
     async with database.snapshot(PLATFORM) as connection:
         report = await get_report(connection, report_id)
-        if report.summary is not None:
+        if report.made_at is not None:
             return
         summary = await summary_of(
             connection, report.organization_id, report.month, checkpoints=signed, keys=keys

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from control.audit.actions import ACTIONS
-from control.audit.domain import PLATFORM_ID, Entry, entry_of, first_digest
+from control.audit.domain import PLATFORM_ID, PURGED, Entry, entry_of, first_digest
 from control.audit.person_keys import PersonKeys
 from control.audit.personal import SEALED, Personal, PersonKey, Sealed, personal_of, sealed
 from shared.postgres.connection import Connection
@@ -21,7 +21,6 @@ from shared.repeating import repeat
 
 EVENTS_AT_ONCE_MAX: Final = 1_000
 POLL_SECONDS: Final = 1.0
-PURGED: Final = "user.purged"
 COLUMNS: Final = tuple(one.name for one in fields(Entry))
 # Any number, the same for all processes of this product.
 _ONE_AT_A_TIME: Final = 0x7E1E_A0D
@@ -102,7 +101,7 @@ class Recorder:
             entries.append((entry, digest, part))
         await _insert(connection, entries)
         for entry, _, _ in entries:
-            if entry.action == PURGED:
+            if entry.action in PURGED:
                 await self._keys.erase(connection, entry.resource_id)
         await connection.execute(
             "UPDATE outbox SET audited_at = now() WHERE position = ANY($1)",

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from control.audit.domain import json_of
 from control.audit.person_keys import PersonKeys
-from control.audit.personal import Personal, PersonKey, opened, sealed
+from control.audit.personal import Personal, PersonKey, opened, people_of, sealed
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
 
@@ -62,9 +62,11 @@ def is_salted_digest(
     row: Mapping[str, Any], keys: Mapping[tuple[UUID, UUID], PersonKey]
 ) -> bool | None:
     """Whether the sealed parts are what the chain has a digest of; None once one is erased."""
+    if any(one not in keys for one in people_of(row)):
+        return None
     actor, subject = opened(row, keys)
     if actor is None or subject is None:
-        return None
+        return False
     document = {
         "email": actor["email"],
         "ip_address": actor["ip_address"],

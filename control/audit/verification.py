@@ -11,7 +11,7 @@ from uuid import UUID
 
 from control.audit.archive import Archive
 from control.audit.checkpoints import Checkpoint
-from control.audit.domain import Entry, first_digest
+from control.audit.domain import PURGED, Entry, first_digest
 from control.audit.person_keys import PersonKeys
 from control.audit.personal import SALTED, people_of, sealed_of
 from control.audit.sealing import is_salted_digest
@@ -90,7 +90,7 @@ class Chain:
             self.silent.append((entry.sequence, {entry.user_id, entry.resource_id}))
         for _, person_id in people_of(row):
             self.people.setdefault(person_id, entry.sequence)
-        if entry.action == "user.purged":
+        if entry.action in PURGED:
             self.purged.add(entry.resource_id)
 
     def end(self, recorded: tuple[int, bytes] | None) -> None:
@@ -224,7 +224,7 @@ async def _look_for_people(connection: Connection, chains: list[Chain]) -> None:
         # Who acted in one organization may have been purged in another.
         row["resource_id"]
         for row in await connection.fetch(
-            "SELECT resource_id FROM audit_logs WHERE action = 'user.purged'"
+            "SELECT resource_id FROM audit_logs WHERE action = ANY($1)", list(PURGED)
         )
     }
     for chain in chains:

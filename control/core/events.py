@@ -103,6 +103,16 @@ class TenantRestored(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OrganizationPurged(Event):
+    """An organization is gone for good, with all that belonged to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspacePurged(Event):
+    """A workspace is gone for good, with its tenants."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TenantPurged(Event):
     """A tenant is gone for good: others delete what they keep of it."""
 
@@ -281,6 +291,8 @@ EVENTS: tuple[type[Event], ...] = (
     TenantUpdated,
     TenantDeleted,
     TenantRestored,
+    OrganizationPurged,
+    WorkspacePurged,
     TenantPurged,
     UserCreated,
     UserUpdated,

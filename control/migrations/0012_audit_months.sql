@@ -194,11 +194,12 @@ CREATE TABLE audit_person_keys (
 CREATE INDEX audit_person_keys_person ON audit_person_keys (person_id);
 
 -- What 0008 kept in the clear, until the worker has sealed it.
-CREATE FUNCTION seal_audit_entry(wanted uuid, actor bytea, subject bytea, email bytea, ip bytea)
+CREATE FUNCTION seal_audit_entry(
+    wanted uuid, of_actor bytea, of_subject bytea, of_email bytea, of_ip bytea)
   RETURNS void SECURITY DEFINER SET search_path = public, pg_temp LANGUAGE plpgsql AS $$
 BEGIN
-  UPDATE audit_logs SET actor_sealed = actor, subject_sealed = subject,
-                        email_index = email, ip_index = ip
+  UPDATE audit_logs SET actor_sealed = of_actor, subject_sealed = of_subject,
+                        email_index = of_email, ip_index = of_ip
    WHERE id = wanted AND format = 1 AND actor_sealed IS NULL;
   DELETE FROM audit_personal WHERE id = wanted;
 END $$;

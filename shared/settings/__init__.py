@@ -35,6 +35,7 @@ _PREFIXES: Final = (
     "ACCOUNT_",
     "MFA_",
     "SMTP_",
+    "AUDIT_",
     "THROTTLE_",
 )
 # Read elsewhere: crash tests (shared.faults) and builds (setup.py).

@@ -112,6 +112,21 @@ class ControlPlaneSettings:
     directory_tls_cert_file: str = setting("", "its certificate, PEM; empty: no TLS")
     directory_tls_key_file: str = setting("", "the certificate's key, PEM")
 
+    audit_s3_endpoint: str = setting(
+        "", "S3-compatible store that checkpoints of the audit trail go to as well, https://host"
+    )
+    audit_s3_bucket: str = setting("", "its bucket; let it keep objects under a lock")
+    audit_s3_prefix: str = setting("audit", "what names of checkpoints begin with")
+    audit_s3_region: str = setting("us-east-1", "region of the bucket")
+    audit_s3_access_key: str = setting("", "who writes there")
+    audit_s3_secret_key: str = setting("", "their secret", secret=True)
+    audit_s3_retention_days: int = setting(
+        0,
+        "days that a checkpoint is locked (object lock, compliance); 0: no lock",
+        least=0,
+        most=36_500,
+    )
+
     smtp_host: str = setting("", "mail server; empty: mails are files in the data folder")
     smtp_port: int = tcp_port(587, "its port")
     smtp_secure: str = setting("starttls", "how mail travels", choices=("none", "starttls", "tls"))

@@ -306,6 +306,7 @@ async def purge_place(command: Edit, by: Caller, work: Work, kind: str) -> None:
         if kind == "organizations":
             await core.users.purge_all(place.id)
         if kind != "tenants":
+            place.purge()
             await places.remove(place)
 
 

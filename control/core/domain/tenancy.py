@@ -11,6 +11,7 @@ from control.core.domain.values import checked_name, checked_slug
 from control.core.events import (
     OrganizationCreated,
     OrganizationDeleted,
+    OrganizationPurged,
     OrganizationRestored,
     OrganizationUpdated,
     RegionCreated,
@@ -23,6 +24,7 @@ from control.core.events import (
     TenantUpdated,
     WorkspaceCreated,
     WorkspaceDeleted,
+    WorkspacePurged,
     WorkspaceRestored,
     WorkspaceUpdated,
 )
@@ -191,6 +193,11 @@ class Organization(Erasable):
         )
         return organization
 
+    def purge(self) -> None:
+        """Tell the others to delete what they keep of it."""
+        self.require_deleted()
+        self.record(OrganizationPurged(aggregate_id=self.id, organization_id=self.id))
+
     def _updated(self, changed: list[str]) -> Event:
         return OrganizationUpdated(aggregate_id=self.id, organization_id=self.id, changed=changed)
 
@@ -230,6 +237,11 @@ class Workspace(Erasable):
             )
         )
         return workspace
+
+    def purge(self) -> None:
+        """Tell the others to delete what they keep of it."""
+        self.require_deleted()
+        self.record(WorkspacePurged(aggregate_id=self.id, organization_id=self.organization_id))
 
     def _updated(self, changed: list[str]) -> Event:
         return WorkspaceUpdated(
