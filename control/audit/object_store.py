@@ -7,8 +7,9 @@ from typing import Final
 
 import urllib3
 from minio import Minio
+from minio.commonconfig import COMPLIANCE
 from minio.error import MinioException
-from minio.retention import COMPLIANCE, Retention
+from minio.retention import Retention
 
 from shared.errors import Invalid, Unavailable
 from shared.messaging.events import utc_now
