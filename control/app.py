@@ -189,20 +189,13 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             | _reading(settings, clickhouse, cache),
             refused=refusals,
         )
-        mailer = open_mailer(settings)
         yield Control(
             settings=settings,
             database=database,
             kit=kit,
             services=services,
             events=_event_bus(),
-            jobs=[
-                auth_jobs.job_handlers(kit, mailer),
-                api_keys_jobs.job_handlers(database, mailer, settings.app_url),
-                audit_jobs.job_handlers(
-                    database, audit.keys, audit.checkpoints, mailer, settings.app_url
-                ),
-            ],
+            jobs=_jobs(database, kit, audit, settings),
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
             refusals=refusals,
@@ -219,6 +212,15 @@ def _reading(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[t
         cursors=Cursors.of(settings),
     )
     return {Cache: cache, ClickHouse: clickhouse, Engine: engine, Tails: Tails()}
+
+
+def _jobs(database: Database, kit: Kit, audit: Audit, settings: Settings) -> Sequence[JobHandlers]:
+    mailer = open_mailer(settings)
+    return [
+        auth_jobs.job_handlers(kit, mailer),
+        api_keys_jobs.job_handlers(database, mailer, settings.app_url),
+        audit_jobs.job_handlers(database, audit.keys, audit.checkpoints, mailer, settings.app_url),
+    ]
 
 
 def _command_bus(database: Database, kit: Kit, peppers: Peppers) -> CommandBus:

@@ -77,7 +77,7 @@ class Archive:
 
     async def organizations(self) -> list[UUID]:
         """Whose entries are here."""
-        rows = await self._clickhouse.query(f"SELECT DISTINCT OrganizationId FROM {self.table}")  # noqa: S608 - a name of our own
+        rows = await self._clickhouse.query(f"SELECT DISTINCT OrganizationId FROM {self.table}")  # noqa: S608 - names of our own
         return [UUID(str(row[0])) for row in rows]
 
     async def query(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:

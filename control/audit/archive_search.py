@@ -42,13 +42,13 @@ class Search:
         parameters: dict[str, Any] = {}
         where = " AND ".join(self._conditions(parameters)) or "1"
         source = f"{archive.table} FINAL WHERE {where}"
-        count = await archive.count(f"SELECT count() FROM {source}", parameters)  # noqa: S608 - values are parameters
+        count = await archive.count(f"SELECT count() FROM {source}", parameters)  # noqa: S608 - names of our own
         if not limit or offset >= count:
             return count, []
         direction = "DESC" if "DESC" in order else "ASC"
         page = {"limit": limit, "offset": offset}
         rows = await archive.query(
-            f"SELECT {SELECTED} FROM {source} "  # noqa: S608 - as above
+            f"SELECT {SELECTED} FROM {source} "  # noqa: S608 - names of our own
             f"ORDER BY OccurredAt {direction}, Id {direction} "
             "LIMIT {limit:UInt32} OFFSET {offset:UInt32}",
             parameters | page,
@@ -86,7 +86,7 @@ async def entry(
 ) -> dict[str, Any] | None:
     """One entry, when it is here and of that organization."""
     rows = await archive.query(
-        f"SELECT {SELECTED} FROM {archive.table} FINAL WHERE Id = {{id:UUID}} "  # noqa: S608 - a name of our own
+        f"SELECT {SELECTED} FROM {archive.table} FINAL WHERE Id = {{id:UUID}} "  # noqa: S608 - names of our own
         "AND ({organization:Nullable(UUID)} IS NULL OR "
         "OrganizationId = {organization:Nullable(UUID)}) LIMIT 1",
         {"id": entry_id, "organization": organization_id},

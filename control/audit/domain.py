@@ -6,6 +6,7 @@ chain can stand for another.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -24,9 +25,9 @@ _FORMAT: Final = b"telemetryflow audit 1 "
 PURGED: Final = frozenset({"user.purged", "organization.purged"})
 # Fields of events that tell who a person is.
 PERSONAL: Final = frozenset({"email", "first_name", "last_name", "invited_by", "organization_name"})
-_SECRET: Final = (
-    *("password", "passwd", "secret", "token", "hash", "authorization", "cookie", "credential"),
-    *("private_key", "privatekey", "api_key", "apikey", "recovery_code"),
+_SECRET: Final = re.compile(
+    r"(?i)password|passwd|secret|token|hash|authorization|cookie|credential"
+    r"|private_?key|api_?key|recovery_?code"
 )
 
 
@@ -101,7 +102,7 @@ def actor_of(row: Mapping[str, Any]) -> UUID | None:
 
 def masked(name: str, value: Any) -> Any:
     """*value* without secrets, at any depth: those that are named so, and those that look so."""
-    if value and any(word in name.lower() for word in _SECRET) and not isinstance(value, bool):
+    if value and not isinstance(value, bool) and _SECRET.search(name):
         return MASK
     if isinstance(value, Mapping):
         return {str(key): masked(str(key), one) for key, one in value.items()}

@@ -154,7 +154,6 @@ class Trail:
         offset: int = 0,
     ) -> Found:
         """At most *limit* entries behind *offset*; Unavailable while the archive is away."""
-        order = query.order_by()
         values = await self._values(connection, query, organization_id)
         sources = [HOT]
         if await _is_older(connection, query.start_date):
@@ -167,11 +166,11 @@ class Trail:
             left = limit - len(entries)
             skipped = max(0, offset - total)
             if source == HOT:
-                count, rows = await _hot(connection, values, order, left, skipped)
+                count, rows = await _hot(connection, query, values, left, skipped)
             else:
                 search = archive_search.Search(*values)
                 count, rows = await search.rows(
-                    self._archive, order=order, limit=left, offset=skipped
+                    self._archive, order=query.order_by(), limit=left, offset=skipped
                 )
             entries += await self._views(connection, rows, source)
             total += count
@@ -227,13 +226,13 @@ class Trail:
 
 
 async def _hot(
-    connection: Connection, values: tuple[Any, ...], order: str, limit: int, offset: int
+    connection: Connection, query: AuditFilter, values: tuple[Any, ...], limit: int, offset: int
 ) -> tuple[int, Sequence[Any]]:
     count = await connection.fetchval(f"SELECT count(*) FROM audit_logs {_WHERE}", *values)
     rows: Sequence[Any] = ()
     if limit and offset < count:
         rows = await connection.fetch(
-            f"SELECT * FROM audit_logs {_WHERE} ORDER BY {order} LIMIT $13 OFFSET $14",
+            f"SELECT * FROM audit_logs {_WHERE} ORDER BY {query.order_by()} LIMIT $13 OFFSET $14",
             *values,
             limit,
             offset,

@@ -70,7 +70,7 @@ async def list_reports(
         SELECT *, count(*) OVER () AS total FROM audit_reports
          WHERE $1::uuid IS NULL OR organization_id = $1
          ORDER BY {query.order_by()} LIMIT $2 OFFSET $3
-        """,  # noqa: S608 - a column of our own
+        """,  # noqa: S608 - names of our own
         organization_id,
         query.limit,
         query.offset,

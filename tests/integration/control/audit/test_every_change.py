@@ -37,6 +37,7 @@ class Walk:
         route = CHANGING[name]
         path = re.sub(r"{(\w+)}", lambda match: str(ids[match[1]]), route.path)
         before = await self._entries()
+        print(name)
         answer = await client.ask(route.method, path, body)
         assert answer.status < 300, (name, answer.text)
         assert await self._entries() > before, f"{name} leaves nothing in the trail"
@@ -69,7 +70,10 @@ async def people(walk: Walk, admin: Client) -> None:
     await admin.delete(f"/users/{user['id']}")
     await walk.step(admin, "purge_user", **one)
     invited = await walk.step(admin, "create_invitation", {"email": "p2@example.com", **PERSON})
+    # The mail of an invitation waits for the account to be made.
+    await walk.product.work()
     await walk.step(admin, "resend_invitation", id=invited["id"])
+    await walk.product.work()
     await walk.step(admin, "revoke_invitation", id=invited["id"])
 
 
@@ -144,6 +148,9 @@ async def platform(walk: Walk, admin: Client) -> None:
             "SELECT event_id FROM event_deliveries WHERE subscriber = 'a'"
         )
     await walk.step(admin, "retry_job", name="cleanup", job_number=job)
+    async with walk.product.control.database.begin(PLATFORM) as connection:
+        # No worker knows what to do with it.
+        await connection.execute("DELETE FROM pgqueuer WHERE id = $1", job)
     await walk.step(admin, "retry_dead_event", event_id=event_id, subscriber="a")
     await walk.step(admin, "discard_dead_event", event_id=event_id, subscriber="b")
 
