@@ -60,6 +60,8 @@ ACTIONS: Final[dict[str, tuple[str, str]]] = {
     "MfaDisabled": ("auth", "mfa_disabled"),
     "PasswordResetRequested": ("auth", "password_reset_requested"),
     "PasswordChanged": ("auth", "password_changed"),
+    "RecoveryCodesRenewed": ("auth", "recovery_codes_renewed"),
+    "DeviceDistrusted": ("auth", "device_distrusted"),
     "SessionRevoked": ("auth", "session_revoked"),
     "SuspiciousActivityDetected": ("security", "suspicious_activity"),
     "SecurityEventDetected": ("security", "access_denied"),

@@ -110,6 +110,18 @@ class PasswordChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecoveryCodesRenewed(Event):
+    """An account has other recovery codes; those of before are no longer good."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceDistrusted(Event):
+    """A person's device is asked for the second factor again."""
+
+    device_id: UUID
+
+
+@dataclass(frozen=True, kw_only=True)
 class SessionRevoked(Event):
     """A person ended one of their sessions."""
 
@@ -139,6 +151,8 @@ EVENTS: tuple[type[Event], ...] = (
     MfaDisabled,
     PasswordResetRequested,
     PasswordChanged,
+    RecoveryCodesRenewed,
+    DeviceDistrusted,
     SessionRevoked,
     SuspiciousActivityDetected,
 )

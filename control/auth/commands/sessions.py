@@ -12,7 +12,7 @@ from control.auth.commands.accounts import own_id, require_password
 from control.auth.commands.kit import Kit, mfa_context
 from control.auth.commands.sign_in import WRONG_CODE, proved, step_of
 from control.auth.domain import Account
-from control.auth.events import AuthLogout, SessionRevoked
+from control.auth.events import AuthLogout, DeviceDistrusted, RecoveryCodesRenewed, SessionRevoked
 from control.auth.repository import AuthRepositories
 from shared.caller import Caller
 from shared.errors import Forbidden, Invalid, NotFound
@@ -82,8 +82,16 @@ class DistrustDevice(Command[None]):
 async def distrust_device(command: DistrustDevice, by: Caller, kit: Kit) -> None:
     """NotFound for anybody else's."""
     async with kit.work.begin(PLATFORM) as auth:
-        if not await auth.accounts.distrust(own_id(by), command.device_id):
+        account = await auth.accounts.get(own_id(by))
+        if not await auth.accounts.distrust(account.id, command.device_id):
             raise NotFound("no such device")
+        await auth.accounts.record(
+            DeviceDistrusted(
+                aggregate_id=account.id,
+                organization_id=account.organization_id,
+                device_id=command.device_id,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +179,14 @@ class RenewRecoveryCodes(Command[list[str]]):
 
 async def renew_recovery_codes(command: RenewRecoveryCodes, by: Caller, kit: Kit) -> list[str]:
     """Ten of them, shown once."""
-    return await _with_both(command.password, command.code, by, kit, _new_codes)
+    return await _with_both(command.password, command.code, by, kit, _renewed_codes)
+
+
+async def _renewed_codes(auth: AuthRepositories, account: Account) -> list[str]:
+    await auth.accounts.record(
+        RecoveryCodesRenewed(aggregate_id=account.id, organization_id=account.organization_id)
+    )
+    return await _new_codes(auth, account)
 
 
 async def _with_both(password: str, code: str, by: Caller, kit: Kit, act: Act) -> list[str]:

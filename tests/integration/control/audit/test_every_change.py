@@ -37,7 +37,6 @@ class Walk:
         route = CHANGING[name]
         path = re.sub(r"{(\w+)}", lambda match: str(ids[match[1]]), route.path)
         before = await self._entries()
-        print(name)
         answer = await client.ask(route.method, path, body)
         assert answer.status < 300, (name, answer.text)
         assert await self._entries() > before, f"{name} leaves nothing in the trail"
@@ -55,6 +54,7 @@ class Walk:
 async def people(walk: Walk, admin: Client) -> None:
     user = await walk.step(admin, "create_user", {"email": "p1@example.com", **PERSON})
     one = {"id": user["id"]}
+    await walk.product.work()
     await walk.step(admin, "replace_user", {"firstName": "Q"}, **one)
     await walk.step(admin, "change_user", {"firstName": "R"}, **one)
     await walk.step(admin, "change_own_profile", {"firstName": "Own"})
