@@ -1,8 +1,10 @@
 """Checkpoints as objects of an S3-compatible store, which may refuse to let them go for years."""
 
+import base64
 import io
 from collections.abc import Iterator
 from datetime import timedelta
+from hashlib import sha256
 from typing import Final
 
 import urllib3
@@ -58,6 +60,11 @@ class ObjectStore:
                 data=io.BytesIO(line),
                 length=len(line),
                 content_type="application/json",
+                # What is locked must come with a checksum.
+                metadata={
+                    "x-amz-sdk-checksum-algorithm": "SHA256",
+                    "x-amz-checksum-sha256": base64.b64encode(sha256(line).digest()).decode(),
+                },
                 retention=retention,
             )
         except _FAILURES as error:
