@@ -156,25 +156,16 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         await tokens.open()
         hasher = PasswordHasher(settings.password_hash_memory_kib)
         stack.callback(hasher.close)
-        kit = Kit(
-            work=UnitOfWork(database, AuthRepositories),
-            hasher=hasher,
-            policy=password_policy(settings),
-            box=box,
-            tokens=tokens,
-            settings=settings,
-        )
+        kit = _kit(settings, database, box=box, tokens=tokens, hasher=hasher)
         access = Access()
 
         async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
             return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
 
         refusals = Refusals(database)
-        audit = audit_of(settings, box)
-        stack.push_async_callback(audit.archive.close)
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
-        health = Health(settings, database)
+        audit = audit_of(settings, box, clickhouse)
         services = Services(
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
@@ -185,7 +176,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: health, Trail: Trail(audit.keys, audit.archive)}
+            extras={Tokens: tokens, Health: Health(settings, database), Trail: Trail(audit.keys, audit.archive)}
             | _reading(settings, clickhouse, cache),
             refused=refusals,
         )
@@ -212,6 +203,24 @@ def _reading(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[t
         cursors=Cursors.of(settings),
     )
     return {Cache: cache, ClickHouse: clickhouse, Engine: engine, Tails: Tails()}
+
+
+def _kit(
+    settings: Settings,
+    database: Database,
+    *,
+    box: SecretBox,
+    tokens: Tokens,
+    hasher: PasswordHasher,
+) -> Kit:
+    return Kit(
+        work=UnitOfWork(database, AuthRepositories),
+        hasher=hasher,
+        policy=password_policy(settings),
+        box=box,
+        tokens=tokens,
+        settings=settings,
+    )
 
 
 def _jobs(database: Database, kit: Kit, audit: Audit, settings: Settings) -> Sequence[JobHandlers]:
@@ -254,9 +263,8 @@ def _event_bus() -> EventBus:
     )
 
 
-def audit_of(settings: Settings, box: SecretBox) -> Audit:
+def audit_of(settings: Settings, box: SecretBox, clickhouse: ClickHouse) -> Audit:
     """The parts of the audit trail; nothing is opened yet."""
-    clickhouse = ClickHouse(ClickHouseAddress.of(settings))
     second_place = None
     if settings.audit_s3_endpoint:
         from control.audit.object_store import ObjectStore  # noqa: PLC0415 - only where one is set

@@ -43,10 +43,6 @@ class Archive:
         self._clickhouse = clickhouse
         self.table = f"{database}.{TABLE}"
 
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._clickhouse.close()
-
     async def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store rows of audit_logs; the same ones again change nothing."""
         first, last = rows[0], rows[-1]

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from rich.console import Console
 
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.postgres.database import Database, address_of
 from shared.postgres.scope import PLATFORM
 from shared.settings import Settings
@@ -24,7 +25,8 @@ async def _verify(settings: Settings, *, is_hot_only: bool) -> int:
     database = await Database.open(
         address_of(settings), size_max=1, statement_seconds_max=settings.db_statement_seconds_max
     )
-    audit = audit_of(settings, secret_box(settings))
+    clickhouse = ClickHouse(ClickHouseAddress.of(settings))
+    audit = audit_of(settings, secret_box(settings), clickhouse)
     try:
         while await seal_old(database, audit.keys):
             pass
@@ -37,7 +39,7 @@ async def _verify(settings: Settings, *, is_hot_only: bool) -> int:
                 archive=None if is_hot_only else audit.archive,
             )
     finally:
-        await audit.archive.close()
+        await clickhouse.close()
         await database.close()
     console.print(
         f"{verdict.entries} entries in {verdict.chains} chains, {verdict.archived} of them in the "

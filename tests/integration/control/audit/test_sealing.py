@@ -13,6 +13,7 @@ from control.app import audit_of, secret_box
 from control.audit.domain import Entry, first_digest, json_of
 from control.audit.sealing import seal_old
 from control.audit.verification import Verdict, verify
+from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.postgres.address import PostgresAddress
 from shared.postgres.database import Database
 from shared.postgres.migrate import create_database, migrate, migrations
@@ -78,7 +79,8 @@ async def test_S65_what_was_kept_in_the_clear_is_sealed_and_the_chain_still_hold
     await record_as_0008(owner)
     await migrate(address, all_of_them)
     settings = settings_for(address, tmp_path)
-    audit = audit_of(settings, secret_box(settings))
+    clickhouse = ClickHouse(ClickHouseAddress.of(settings))
+    audit = audit_of(settings, secret_box(settings), clickhouse)
     database = await Database.open(address, size_max=2, statement_seconds_max=10)
 
     async def looked_through() -> Verdict:
