@@ -13,7 +13,7 @@ from uuid import UUID
 from control.audit.archive import Archive
 from control.audit.checkpoints import Checkpoints
 from control.audit.domain import first_digest
-from control.audit.verification import ROWS_AT_ONCE, Chain
+from control.audit.verification import ROWS_AT_ONCE, Chain, Signed
 from shared.errors import Conflict
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
@@ -57,7 +57,7 @@ async def _archive(
     for organization_id, (sequence, digest) in starts.items():
         await _copy(database, archive, organization_id, month)
         ends[organization_id] = await _read_back(
-            archive, Chain(organization_id, {}, sequence=sequence, digest=digest), month
+            archive, Chain(organization_id, Signed(), sequence=sequence, digest=digest), month
         )
     signed = await checkpoints.sign_pruning(month, ends, now=now)
     async with database.begin(PLATFORM) as connection:

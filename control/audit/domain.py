@@ -8,9 +8,8 @@ chain can stand for another.
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -31,9 +30,8 @@ _SECRET: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One row of the trail."""
+class Entry(NamedTuple):
+    """One row of the trail: a tuple, since a million of them are looked through."""
 
     id: UUID
     organization_id: UUID
@@ -53,9 +51,9 @@ class Entry:
 
     def digest(self, before: bytes) -> bytes:
         """Of this entry behind the one whose digest is *before*."""
-        document = {one.name: getattr(self, one.name) for one in fields(self)}
+        document = self._asdict()
         document["personal_digest"] = self.personal_digest.hex()
-        document["occurred_at"] = self.occurred_at.astimezone(UTC).isoformat()
+        document["occurred_at"] = self.occurred_at.astimezone(UTC)
         return hashlib.sha256(before + json_of(document)).digest()
 
 
@@ -104,11 +102,11 @@ def masked(name: str, value: Any) -> Any:
     """*value* without secrets, at any depth: those that are named so, and those that look so."""
     if value and not isinstance(value, bool) and _SECRET.search(name):
         return MASK
-    if isinstance(value, Mapping):
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, dict):
         return {str(key): masked(str(key), one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [masked("", one) for one in value]
-    return redacted(value) if isinstance(value, str) else value
+    return [masked("", one) for one in value] if isinstance(value, list) else value
 
 
 def json_of(document: Mapping[str, Any]) -> bytes:

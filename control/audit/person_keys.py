@@ -37,7 +37,7 @@ class PersonKeys:
     ) -> dict[Person, PersonKey]:
         """The keys that there are."""
         rows = await self._rows(connection, people)
-        return {person: self._key(person, rows[person]) for person in rows if rows[person]}
+        return {person: self._key(person, row) for person, row in rows.items() if row}
 
     async def made(
         self, connection: Connection, people: Collection[Person]
@@ -61,7 +61,7 @@ class PersonKeys:
             )
             # Another process may have been first.
             rows |= await self._rows(connection, new.keys())
-        return {person: self._key(person, rows[person]) for person in rows if rows[person]}
+        return {person: self._key(person, row) for person, row in rows.items() if row}
 
     async def indexes(
         self, connection: Connection, field: str, value: str, *, organization_id: UUID | None
@@ -121,7 +121,7 @@ class PersonKeys:
     async def _rows(
         self, connection: Connection, people: Collection[Person]
     ) -> dict[Person, bytes | None]:
-        wanted = sorted(set(people))
+        wanted = set(people)
         rows = await connection.fetch(
             """
             SELECT organization_id, person_id, wrapped FROM audit_person_keys

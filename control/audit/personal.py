@@ -11,8 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -25,6 +24,7 @@ from control.audit.domain import PERSONAL, PLATFORM_ID, actor_of, json_of
 ID_BYTES: Final = 16
 NONCE_BYTES: Final = 12
 INDEX_BYTES: Final = 16
+_NO_PART: Final = bytes(4)
 # Format 1: the digest is of the text with a salt, and the text came to be sealed later.
 SALTED, SEALED = 1, 2
 # What of an event tells about who did it, not about whom it was done to.
@@ -37,8 +37,8 @@ class PersonKey:
     """The key of a person in one chain: seals, opens, and makes what is searched by."""
 
     def __init__(self, key: bytes) -> None:
-        self._cipher = AESGCM(hmac.digest(key, b"seal", hashlib.sha256))
-        self._index_key = hmac.digest(key, b"index", hashlib.sha256)
+        self._cipher = AESGCM(hmac.digest(key, b"seal", "sha256"))
+        self._index_key = hmac.digest(key, b"index", "sha256")
 
     def seal(self, document: Mapping[str, Any], person_id: UUID, context: bytes) -> bytes:
         """*document*, to be opened with the same *context* only."""
@@ -61,11 +61,10 @@ class PersonKey:
     def index(self, field: str, value: str) -> bytes:
         """What entries with *value* are found by."""
         text = f"{field} {value.strip().lower()}".encode()
-        return hmac.digest(self._index_key, text, hashlib.sha256)[:INDEX_BYTES]
+        return hmac.digest(self._index_key, text, "sha256")[:INDEX_BYTES]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Personal:
+class Personal(NamedTuple):
     """What is personal about an entry, and whose it is."""
 
     actor_id: UUID
@@ -74,12 +73,11 @@ class Personal:
     subject: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """The same, sealed; a part is None when nothing is known, or its person is erased."""
 
-    actor: bytes | None = None
-    subject: bytes | None = None
+    actor_sealed: bytes | None = None
+    subject_sealed: bytes | None = None
     email_index: bytes | None = None
     ip_index: bytes | None = None
 
@@ -87,9 +85,8 @@ class Sealed:
     def digest(self) -> bytes:
         """What the chain holds of it."""
         digest = hashlib.sha256()
-        for part in (self.actor, self.subject, self.email_index, self.ip_index):
-            digest.update(len(part or b"").to_bytes(4, "big"))
-            digest.update(part or b"")
+        for part in self:
+            digest.update(len(part).to_bytes(4, "big") + part if part else _NO_PART)
         return digest.digest()
 
 
@@ -162,11 +159,6 @@ def people_of(row: Mapping[str, Any]) -> list[tuple[UUID, UUID]]:
 def person_of(part: bytes) -> UUID:
     """Whose a sealed part is."""
     return UUID(bytes=bytes(part[:ID_BYTES]).ljust(ID_BYTES, b"\0"))
-
-
-def sealed_of(row: Mapping[str, Any]) -> Sealed:
-    """The sealed parts of a row of the trail."""
-    return Sealed(row["actor_sealed"], row["subject_sealed"], row["email_index"], row["ip_index"])
 
 
 def _index(key: PersonKey, field: str, document: Mapping[str, Any]) -> bytes | None:

@@ -50,8 +50,8 @@ async def seal_old(database: Database, keys: PersonKeys) -> int:
             await connection.execute(
                 "SELECT seal_audit_entry($1, $2, $3, $4, $5)",
                 row["id"],
-                part.actor,
-                part.subject,
+                part.actor_sealed,
+                part.subject_sealed,
                 part.email_index,
                 part.ip_index,
             )

@@ -24,5 +24,6 @@ def redacted(text: str) -> str:
     """*text* with secrets masked and bounded in length."""
     # Cut first, so that the work is bounded too; a secret at the cut is masked to its end.
     text = text[: 2 * MESSAGE_CHARACTERS_MAX]
-    text = _FIELDS.sub(rf"\1\2{MASK}\2", text)
+    if '"' in text or "'" in text:
+        text = _FIELDS.sub(rf"\1\2{MASK}\2", text)
     return _SECRETS.sub(MASK, text)[:MESSAGE_CHARACTERS_MAX]

@@ -52,7 +52,7 @@ async def record_as_0008(connection: Any) -> None:
             personal_digest=hashlib.sha256(salt + json_of(PERSONAL)).digest(),
         )
         digest = entry.digest(digest)
-        values = {name: getattr(entry, name) for name in entry.__dataclass_fields__}
+        values = entry._asdict()
         values |= {"metadata": json.dumps(entry.metadata), "digest": digest}
         slots = ", ".join(f"${number}" for number in range(1, len(values) + 1))
         await connection.execute(

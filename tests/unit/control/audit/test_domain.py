@@ -56,8 +56,8 @@ def test_without_its_person_s_key_a_sealed_entry_is_noise() -> None:
     stored = {
         "id": entry_id,
         "organization_id": one["organization_id"],
-        "actor_sealed": part.actor,
-        "subject_sealed": part.subject,
+        "actor_sealed": part.actor_sealed,
+        "subject_sealed": part.subject_sealed,
     }
     known = {(one["organization_id"], person): key for person, key in keys.items()}
 
@@ -66,7 +66,7 @@ def test_without_its_person_s_key_a_sealed_entry_is_noise() -> None:
     assert opened(stored | {"id": uuid4()}, known) == (None, None)
     others = {person: PersonKey(b"other " * 6) for person in known}
     assert opened(stored, others) == (None, None)
-    assert b"192.0.2.1" not in (part.actor or b"") + (part.subject or b"")
+    assert b"192.0.2.1" not in (part.actor_sealed or b"") + (part.subject_sealed or b"")
     assert sealed(personal, entry_id, {}).digest == Sealed().digest
 
 

@@ -42,6 +42,9 @@ VALUES: Final[dict[str, Any]] = {
     "used": 80_000,
     "most": 100_000,
     "until": "2026-01-08 00:00 UTC",
+    "month": "January 2026",
+    "facts": [("Entries", "12")],
+    "table": mails.Attachment("audit-2026-01.csv", b"action,entries\r\n"),
 }
 KINDS: Final[dict[str, Callable[..., Mail]]] = {
     name: kind
@@ -75,7 +78,7 @@ def recipients_of(message: EmailMessage) -> list[str]:
 
 
 def test_all_kinds_of_mail_are_under_test() -> None:
-    assert len(KINDS) == 16
+    assert len(KINDS) == 17
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +87,8 @@ def test_every_mail_says_the_same_as_text_and_as_HTML(kind: str) -> None:
 
     message = composed(mail, SETTINGS)
 
-    assert message.get_content_type() == "multipart/alternative"
+    kind_of_all = "multipart/mixed" if mail.attachments else "multipart/alternative"
+    assert message.get_content_type() == kind_of_all
     text, html = part_of(message, "plain"), part_of(message, "html")
     for said in [mail.title, *mail.paragraphs, *(value for _, value in mail.facts)]:
         assert said in text
