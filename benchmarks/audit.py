@@ -10,12 +10,15 @@ commands, a million entries verified within a minute.
 import argparse
 import asyncio
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 from uuid import uuid4
+
+import psutil
 
 from control.app import secret_box
 from control.audit.checkpoints import Checkpoints
@@ -63,13 +66,24 @@ async def recorded(settings: Settings, options: argparse.Namespace) -> None:
     database = await opened(settings)
     await fill(database, options.events, options)
     recorder = Recorder(database, PersonKeys(secret_box(settings)))
-    begun, cpu, count = time.perf_counter(), time.process_time(), 0
+    begun, cpu, count = time.perf_counter(), cpu_seconds(), 0
     while one := await recorder.record():
         count += one
     seconds = time.perf_counter() - begun
-    microseconds = (time.process_time() - cpu) / count * 1e6
-    print(f"recorded {count / seconds:.0f} events a second, {microseconds:.0f} us of CPU each")
+    own, of_database = (
+        (after - before) / count * 1e6 for before, after in zip(cpu, cpu_seconds(), strict=True)
+    )
+    print(
+        f"recorded {count / seconds:.0f} events a second; CPU of each: {own:.0f} us here, "
+        f"{of_database:.0f} us in PostgreSQL"
+    )
     await database.close()
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Of this process, and of those of PostgreSQL."""
+    times = [one.cpu_times() for one in psutil.Process().children(recursive=True)]
+    return time.process_time(), sum(one.user + one.system for one in times)
 
 
 async def commands(settings: Settings, seconds: float) -> list[float]:
@@ -142,13 +156,17 @@ async def verified(settings: Settings) -> None:
     async with database.read(PLATFORM) as connection:
         await checkpoints.write(connection, now=utc_now())
     signed = [one async for one in checkpoints.read()]
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), cpu_seconds()
     async with database.snapshot(PLATFORM) as connection:
         keys = PersonKeys(secret_box(settings))
         verdict = await verify(connection, signed, keys=keys, archive=None)
     seconds = time.perf_counter() - begun
     assert not verdict.findings
-    print(f"verified {verdict.entries} entries in {seconds:.1f} s")
+    own, of_database = (after - before for before, after in zip(cpu, cpu_seconds(), strict=True))
+    print(
+        f"verified {verdict.entries} entries in {seconds:.1f} s; CPU: {own:.1f} s here, "
+        f"{of_database:.1f} s in PostgreSQL"
+    )
     await database.close()
 
 
@@ -172,10 +190,12 @@ def main() -> None:
         with PostgresServer(Path(folder)) as server:
             settings = Settings(telemetryflow_data_dir=folder, db_port=server.port)
             asyncio.run(prepared(settings))
+            print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")
             if options.seconds:
                 felt(settings, options)
             asyncio.run(recorded(settings, options))
             asyncio.run(verified(settings))
+            print(f"load average {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from control.audit.actions import ACTIONS
-from control.audit.domain import PERSONAL, PLATFORM_ID, actor_of, json_of
+from control.audit.domain import PERSONAL, PLATFORM_ID, actor_of, json_of, masked
 
 ID_BYTES: Final = 16
 NONCE_BYTES: Final = 12
@@ -99,16 +99,16 @@ def personal_of(row: Mapping[str, Any]) -> Personal:
     details = {name: value for name, value in payload.items() if name in PERSONAL and value}
     return Personal(
         actor_id=actor_id,
-        actor=_without_nothing(
+        actor=_masked(
             {
                 "email": context.get("email"),
                 "ip_address": context.get("ipAddress"),
                 "user_agent": context.get("userAgent"),
-                "details": {name: text for name, text in details.items() if name in _OF_ACTOR},
+                "details": {name: one for name, one in details.items() if name in _OF_ACTOR},
             }
         ),
         subject_id=_subject_of(row) or actor_id,
-        subject={name: text for name, text in details.items() if name not in _OF_ACTOR},
+        subject=_masked({name: one for name, one in details.items() if name not in _OF_ACTOR}),
     )
 
 
@@ -120,8 +120,9 @@ def _subject_of(row: Mapping[str, Any]) -> UUID | None:
     return UUID(user_id) if user_id else None
 
 
-def _without_nothing(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in document.items() if value}
+def _masked(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is of it, without secrets: people paste them anywhere."""
+    return {name: masked(name, value) for name, value in document.items() if value}
 
 
 def sealed(personal: Personal, entry_id: UUID, keys: Mapping[UUID, PersonKey]) -> Sealed:

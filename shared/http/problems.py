@@ -23,6 +23,7 @@ from shared.errors import (
     Unsupported,
 )
 from shared.http.models import FieldProblem, Problem
+from shared.logger.redaction import redacted
 
 PROBLEM_TYPE: Final = "application/problem+json"
 FIELD_PROBLEMS_MAX: Final = 50
@@ -76,7 +77,7 @@ def problem_response(request: web.Request, error: BaseException, request_id: str
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        instance=request.path,
+        instance=redacted(request.path),
         request_id=request_id,
         errors=fields,
     )
