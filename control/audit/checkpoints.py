@@ -36,6 +36,7 @@ class Checkpoint:
     file: str
     line: int
     is_genuine: bool
+    at: datetime | None = None
     heads: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
     month: date | None = None
     pruned: dict[UUID, tuple[int, bytes]] = field(default_factory=dict)
@@ -117,6 +118,7 @@ class Checkpoints:
                 file,
                 number,
                 is_genuine=True,
+                at=datetime.fromisoformat(document["at"]),
                 heads=_ends(document.get("heads", {})),
                 month=date.fromisoformat(month) if month else None,
                 pruned=_ends(document.get("pruned", {})),

@@ -5,7 +5,7 @@ Each chain is walked from its first entry, through the archive, to its end in Po
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
@@ -56,6 +56,9 @@ class Signed:
 
     digests: dict[int, bytes] = field(default_factory=dict)
     prunings: dict[int, tuple[date, bytes]] = field(default_factory=dict)
+    # The highest sequence that was signed, and when.
+    last: int = 0
+    at: datetime | None = None
 
 
 class Chain:
@@ -73,6 +76,7 @@ class Chain:
         self.sequence = sequence
         self.digest = digest or first_digest(organization_id)
         self.has_begun = False
+        self.last_at: datetime | None = None
         self.findings: list[Finding] = []
         # Where somebody first appears (16 bytes), and who was purged.
         self.people: dict[bytes, int] = {}
@@ -99,6 +103,7 @@ class Chain:
         elif entry.digest(self.digest) != row["digest"]:
             self.find(entry.sequence, "the entry, or the one before it, is not what was recorded")
         self.sequence, self.digest = entry.sequence, row["digest"]
+        self.last_at = entry.occurred_at
         if self._signed.digests.get(entry.sequence, row["digest"]) != row["digest"]:
             self.find(entry.sequence, "the chain is not the one that was signed")
         if row["format"] != SALTED and parts.digest != entry.personal_digest:
@@ -117,9 +122,13 @@ class Chain:
             self.begin(max(self._signed.prunings) + 1, until)
         if recorded != (self.sequence, self.digest):
             self.find(self.sequence + 1, "the chain does not end where it was recorded to")
-        last = max(self._signed.digests, default=0)
-        if last > self.sequence:
-            self.find(self.sequence + 1, f"entries up to {last} were signed and are missing")
+        if (last := self._signed.last) > self.sequence:
+            since = f"{self.last_at:%Y-%m-%d %H:%M:%S}" if self.last_at else "the first entry"
+            self.find(
+                self.sequence + 1,
+                f"entries up to {last} were signed and are missing: what was done after {since} "
+                f"and before {self._signed.at:%Y-%m-%d %H:%M:%S} (UTC)",
+            )
 
     def find(self, sequence: int, what: str) -> None:
         """Note what is wrong."""
@@ -176,7 +185,10 @@ def _signed_of(checkpoints: Iterable[Checkpoint], verdict: Verdict) -> dict[UUID
             where = f"line {one.line} of {one.file} is not signed by this product"
             verdict.findings.append(Finding(UUID(int=0), 0, where))
         for organization_id, (sequence, digest) in (*one.heads.items(), *one.pruned.items()):
-            signed.setdefault(organization_id, Signed()).digests[sequence] = digest
+            told = signed.setdefault(organization_id, Signed())
+            if sequence > told.last:
+                told.last, told.at = sequence, one.at
+            told.digests[sequence] = digest
         for organization_id, (sequence, digest) in one.pruned.items():
             if one.month is not None:
                 signed[organization_id].prunings[sequence] = (one.month, digest)
