@@ -96,19 +96,23 @@ def personal_of(row: Mapping[str, Any]) -> Personal:
     organization_id = row["organization_id"] or PLATFORM_ID
     # Nobody in particular: under the key of the organization.
     actor_id = actor_of(row) or organization_id
-    details = {name: value for name, value in payload.items() if name in PERSONAL and value}
+    # Without secrets: people paste them anywhere.
+    details = {
+        name: masked(name, value) for name, value in payload.items() if name in PERSONAL and value
+    }
+    user_agent = context.get("userAgent")
     return Personal(
         actor_id=actor_id,
-        actor=_masked(
+        actor=_without_nothing(
             {
                 "email": context.get("email"),
                 "ip_address": context.get("ipAddress"),
-                "user_agent": context.get("userAgent"),
+                "user_agent": user_agent and masked("", user_agent),
                 "details": {name: one for name, one in details.items() if name in _OF_ACTOR},
             }
         ),
         subject_id=_subject_of(row) or actor_id,
-        subject=_masked({name: one for name, one in details.items() if name not in _OF_ACTOR}),
+        subject={name: one for name, one in details.items() if name not in _OF_ACTOR},
     )
 
 
@@ -120,9 +124,8 @@ def _subject_of(row: Mapping[str, Any]) -> UUID | None:
     return UUID(user_id) if user_id else None
 
 
-def _masked(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is of it, without secrets: people paste them anywhere."""
-    return {name: masked(name, value) for name, value in document.items() if value}
+def _without_nothing(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if value}
 
 
 def sealed(personal: Personal, entry_id: UUID, keys: Mapping[UUID, PersonKey]) -> Sealed:
