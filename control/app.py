@@ -176,7 +176,11 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 caller_of,
                 password_expiry_days=settings.password_expiry_days,
             ),
-            extras={Tokens: tokens, Health: Health(settings, database), Trail: Trail(audit.keys, audit.archive)}
+            extras={
+                Tokens: tokens,
+                Health: Health(settings, database),
+                Trail: Trail(audit.keys, audit.archive),
+            }
             | _reading(settings, clickhouse, cache),
             refused=refusals,
         )

@@ -9,11 +9,11 @@ from pydantic import Field
 
 from control.audit.checkpoints import Checkpoint
 from control.audit.person_keys import PersonKeys
-from control.audit.spreadsheets import csv_of
 from control.audit.verification import Verdict, verify
 from shared.errors import NotFound
 from shared.http.models import Page, PageQuery, View
 from shared.postgres.connection import Connection
+from shared.spreadsheets import csv_of
 
 # Kinds of actions are some hundred; more would be a defect of the trail.
 ACTIONS_MAX: Final = 1_000
