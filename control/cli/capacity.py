@@ -1,6 +1,7 @@
 """`telemetryflow capacity`: how many processes, cores, partitions and bytes a rate of items needs.
 
-The costs are measured (`make capacity`) and stand in `costs.json` beside this module.
+The costs stand in `costs.json` beside this module, with where they come from; `make capacity
+CAPACITY=--keep-costs` puts those of this machine in their place.
 """
 
 import json
