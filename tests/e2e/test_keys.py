@@ -30,9 +30,11 @@ ROWS_SQL: Final = """
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     product = Up(tmp_path)
-    product.start()
-    yield product
-    product.close()
+    try:
+        product.start()
+        yield product
+    finally:
+        product.close()
 
 
 def ask(up: Up, token: str, path: str, body: Any = None) -> Any:
