@@ -215,8 +215,7 @@ class Account:
 
     def check(self, signal: Signal) -> None:
         """Before a body is read: Throttled or QuotaUsed for what `admit` would refuse anyway."""
-        if self._quotas:
-            self._require_quota(signal)
+        self.require_quota(signal)
         if self._buckets:
             now = self._admission.clock()
             for buckets in self._buckets:
@@ -249,8 +248,9 @@ class Account:
             )
         return f"{_used(quota)}; the quota resets at {_when(quota.resets_at)}"
 
-    def _require_quota(self, signal: Signal) -> None:
-        quota = self._quota(signal)
+    def require_quota(self, signal: Signal) -> None:
+        """QuotaUsed, when this month's quota is used up and its grace is over."""
+        quota = self._quota(signal) if self._quotas else None
         if quota is None:
             return
         is_refused = quota.state == Quota.STATE_REFUSED or (

@@ -5,14 +5,14 @@ Success is answered only when everything that was accepted is durable in the log
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic, time_ns
 from typing import Final, NamedTuple
 
 import xxhash
 
 from ingest import metrics
-from ingest.admission import Account, Admission, MemoryBudget
+from ingest.admission import Account, Admission, MemoryBudget, QuotaUsed
 from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
@@ -22,7 +22,7 @@ from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
 from ingest.ledger.counts import At, GatewayCounts, minute_now
 from ingest.recent_requests import RecentRequests
-from ingest.routing import requests_by_tenant, summed
+from ingest.routing import items_of, requests_by_tenant, summed
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
@@ -52,6 +52,7 @@ _REASONS: Final = {
     "tenant_missing": (
         "a key of a workspace needs X-Tenant-Id, or telemetryflow.tenant.id on each resource"
     ),
+    "quota": "the tenant's quota of this month is used up; raise its plan, or stop sending them",
     "item_too_large": "larger than INGEST_BLOCK_BYTES_MAX allows; shorten its attributes or body",
 }
 _WARNINGS: Final = {
@@ -166,11 +167,11 @@ class Gateway:
             parts = requests_by_tenant(signal, body, of_tenant)
         else:
             parts = await asyncio.to_thread(requests_by_tenant, signal, body, of_tenant)
-        accounts = [self._admission.account(one) for one, _part in parts]
+        taken, over_quota = self._by_quota(signal, parts)
         outcomes = await asyncio.gather(
             *(
                 self._store(one, account, received._replace(encoding=Encoding.PROTOBUF, body=part))
-                for (one, part), account in zip(parts, accounts, strict=True)
+                for one, account, part in taken
             ),
             return_exceptions=True,
         )
@@ -180,12 +181,46 @@ class Gateway:
                 raise outcome
             if outcome is not None:
                 stored.append(outcome)
+        repeated_parts = len(taken) - len(stored)
+        for tenant, part in over_quota:
+            stored.append(await self._refuse_part(signal, tenant, part))
         if not stored and parts:
             return _REPEATED
-        notices = filter(None, dict.fromkeys(account.notice(signal) for account in accounts))
-        return answer_of(
-            signal, summed(stored), "; ".join(notices), repeated_parts=len(parts) - len(stored)
-        )
+        notices = filter(None, dict.fromkeys(account.notice(signal) for _, account, _ in taken))
+        return answer_of(signal, summed(stored), "; ".join(notices), repeated_parts=repeated_parts)
+
+    def _by_quota(
+        self, signal: Signal, parts: Sequence[tuple[Principal, bytes]]
+    ) -> tuple[list[tuple[Principal, Account, bytes]], list[tuple[str, bytes]]]:
+        """The parts that may be stored, and those whose tenant's quota is used up.
+
+        QuotaUsed when all are of the latter kind: as for a request of one tenant.
+        """
+        taken, over_quota, refusal = [], [], None
+        for one, part in parts:
+            account = self._admission.account(one)
+            try:
+                account.require_quota(signal)
+            except QuotaUsed as error:
+                over_quota.append((one.tenant_id, part))
+                refusal = error
+            else:
+                taken.append((one, account, part))
+        if refusal is not None and not taken:
+            raise refusal
+        return taken, over_quota
+
+    async def _refuse_part(self, signal: Signal, tenant: str, part: bytes) -> Appended:
+        """Reject each item of *tenant*, whose quota is used up."""
+        if len(part) <= INLINE_BYTES_MAX:
+            items = items_of(signal, part)
+        else:
+            items = await asyncio.to_thread(items_of, signal, part)
+        refused = Appended(0, {"quota": items} if items else {}, {}, ())
+        at = At(minute_now(), tenant, signal.value)
+        self._counts.answered(at, accepted=0, rejected=refused.rejected)
+        _count(signal, refused)
+        return refused
 
     async def _store(
         self, principal: Principal, account: Account, received: _Received

@@ -11,7 +11,7 @@ refused from the day on which there is a second one.
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from ingest.codec import Appended
+from ingest.codec import Appended, Encoder
 from ingest.codec.resources import resources_of
 from ingest.directory import Principal
 from ingest.signals import Signal
@@ -32,6 +32,12 @@ def requests_by_tenant(
         _, pieces = shares.setdefault(principal.tenant_id, (principal, []))
         pieces.append(body[first:end])
     return [(principal, b"".join(pieces)) for principal, pieces in shares.values()]
+
+
+def items_of(signal: Signal, body: bytes) -> int:
+    """How many items *body* (protobuf) has. Without a tenant none of them is written anywhere."""
+    encoder = Encoder(signal.value, retention_days=1)
+    return encoder.append(body, tenant="", received_ns=0).items
 
 
 def summed(outcomes: Iterable[Appended]) -> Appended:
