@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.payloads import NOW_NS, SIGNALS, requests
 from ingest.codec import Encoder
+from ingest.codec.cardinality import Guard
 from ingest.codec.reference import Encoder as ReferenceEncoder
 from ingest.compression import compression
 
@@ -100,6 +101,23 @@ def test_encoder_with_one_request_of_500_items_a_block(
     def decode(bodies: list[bytes]) -> None:
         for body in bodies:
             encoder.append(body, tenant="acme", received_ns=NOW_NS)
+            encoder.close()
+
+    measure(benchmark, signal, 500, decode)
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_encoder_with_a_guard_that_knows_everything(
+    benchmark: "BenchmarkFixture", signal: str
+) -> None:
+    """What a limit to new series and attribute keys costs, beside 500 items a request without."""
+    encoder = Encoder(signal, retention_days=30)
+    guard = Guard(series_max=1 << 40, keys_max=1 << 40)
+
+    def decode(bodies: list[bytes]) -> None:
+        for first in range(0, len(bodies), 8):
+            for body in bodies[first : first + 8]:
+                encoder.append(body, tenant="acme", received_ns=NOW_NS, guard=guard)
             encoder.close()
 
     measure(benchmark, signal, 500, decode)

@@ -1,5 +1,6 @@
 import builtins
 
+from ingest.codec.cardinality import Guard
 from ingest.codec.results import Appended, Block
 
 class Encoder:
@@ -16,6 +17,12 @@ class Encoder:
     @property
     def bytes(self) -> int: ...
     def append(
-        self, body: builtins.bytes, *, tenant: str, received_ns: int, workspace: str = ""
+        self,
+        body: builtins.bytes,
+        *,
+        tenant: str,
+        received_ns: int,
+        workspace: str = "",
+        guard: Guard | None = None,
     ) -> Appended: ...
     def close(self) -> list[Block]: ...

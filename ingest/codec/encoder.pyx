@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from ingest.codec.attributes cimport Attributes, close_attributes, forget_shapes, open_attributes
+from ingest.codec.cardinality cimport Guard
 from ingest.codec.columns cimport (
     FIXED, STRING, TEXT_MAP, WORD_MAP, WORDS, Column, Kind, Table, emit, empty_table, mark_table,
     roll_back_table, table_bytes,
@@ -67,6 +68,7 @@ _KINDS = {
 _REASONS = (
     "invalid_trace_id", "invalid_span_id", "invalid_parent_span_id", "older_than_retention",
     "bucket_counts_mismatch", "item_too_large", "tenant_contradiction", "tenant_missing",
+    "too_many_new_series", "too_many_attribute_keys",
 )
 _WARNINGS = ("clock_out_of_range", "invalid_trace_id")
 _MESSAGES = {"traces": EXPORT_TRACES, "logs": EXPORT_LOGS, "metrics": EXPORT_METRICS}
@@ -202,12 +204,13 @@ cdef class Encoder:
 
     def append(
         self, bytes body not None, *, str tenant not None, int64_t received_ns,
-        str workspace not None = "",
+        str workspace not None = "", Guard guard=None,
     ):
         """Add the items of one Export request (protobuf) to the open blocks.
 
         Items of a resource that names another tenant, or workspace where that is given, are
-        rejected; with *tenant* empty all are.
+        rejected; with *tenant* empty all are. So are those with more that is new than *guard*
+        lets in.
 
         Raises Malformed when *body* cannot be decoded and BlockFull when it does not fit behind
         what is open; the encoder is then as it was before. *received_ns* is the time of receipt.
@@ -215,6 +218,9 @@ cdef class Encoder:
         if self.busy:
             raise RuntimeError("encoder in use")
         self.busy = True
+        self.encoding.guard = NULL
+        if guard is not None:
+            self.encoding.guard = &guard.state
         try:
             return self._append(body, tenant.encode(), workspace.encode(), received_ns)
         finally:
@@ -316,7 +322,7 @@ cdef class Encoder:
             warnings["repaired_utf8"] = findings.bad_texts
         if findings.string_indices:
             warnings["string_index"] = findings.string_indices
-        return Appended(tally.accepted, rejected, warnings, tuple(self.ranges))
+        return Appended(tally.accepted, rejected, warnings, tuple(self.ranges), tally.guarded)
 
     cdef _add_range(self, int table):
         cdef Table* target = &self.tables[table]

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ingest.codec.attributes cimport Attributes
+from ingest.codec.cardinality cimport GuardState
 from ingest.codec.columns cimport Column, Table
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_text
 from ingest.codec.values cimport put_hex
@@ -16,7 +17,9 @@ cdef enum:
     ITEM_TOO_LARGE = 5
     TENANT_CONTRADICTION = 6
     TENANT_MISSING = 7
-    REASONS = 8
+    TOO_MANY_NEW_SERIES = 8
+    TOO_MANY_ATTRIBUTE_KEYS = 9
+    REASONS = 10
 
 
 cdef enum:
@@ -36,6 +39,7 @@ cdef struct Tally:
     uint64_t accepted
     uint64_t[REASONS] rejected
     uint64_t[WARNINGS] warnings
+    uint64_t guarded  # see Appended.guarded
 
 
 # A resource and a scope, encoded once and repeated for each of their items.
@@ -77,6 +81,8 @@ cdef struct Encoding:
     Slice tenant
     Slice workspace
     int refusal  # why no item of the resource is taken; REASONS when they are
+    GuardState* guard  # of the tenant; NULL when it has none
+    bint origin_is_known  # to the guard: the keys of the resource and the scope at hand
     int64_t received
     int64_t oldest
     int64_t newest
@@ -98,6 +104,7 @@ cdef int put_item(
     Encoding* encoding, int table, PutRow put_row, Slice item, void* parent
 ) noexcept nogil
 cdef bint place_in_time(Encoding* encoding, uint64_t sent, int64_t* time, bint* replaced) noexcept nogil
+cdef bint take_new(Encoding* encoding, uint64_t series) noexcept nogil
 cdef void keep_original_time(Encoding* encoding, uint64_t sent) noexcept nogil
 cdef int64_t clamp_time(Encoding* encoding, uint64_t sent) noexcept nogil
 cdef void put_origin(Encoding* encoding, Table* table) noexcept nogil

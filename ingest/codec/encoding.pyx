@@ -11,6 +11,9 @@ from ingest.codec.attributes cimport (
     Attributes, Entry, add_attribute, add_text_attribute, arrange, begin_attributes,
     put_attributes, put_series,
 )
+from ingest.codec.cardinality cimport (
+    NEW_SERIES, NO_EXCESS, Excess, put_key_hashes, take_item,
+)
 from ingest.codec.columns cimport (
     Column, Table, end_map, mark_table, put_word, roll_back_table, table_bytes,
 )
@@ -39,6 +42,7 @@ cdef enum:
     SCOPE_DROPPED = 9
 
 cdef uint64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF
+cdef uint64_t GUARDED_PRIME = 0x100000001B3  # of the FNV hash
 cdef uint64_t YEAR_2000 = <uint64_t>946684800 * 1000000000
 cdef const char* ORIGINAL_TIME = b"telemetryflow.original_time_unix_nano"
 cdef const char* TENANT_ID = b"telemetryflow.tenant.id"
@@ -129,6 +133,39 @@ cdef bint place_in_time(
         encoding.tally.rejected[OLDER_THAN_RETENTION] += 1
         return False
     return True
+
+
+cdef uint64_t items_of(Tally* tally) noexcept nogil:
+    """How many items came so far."""
+    cdef uint64_t items = tally.accepted
+    cdef int reason
+    for reason in range(REASONS):
+        items += tally.rejected[reason]
+    return items
+
+
+cdef bint take_new(Encoding* encoding, uint64_t series) noexcept nogil:
+    """False for an item with more that is new than its tenant's guard, which there is, lets in.
+
+    To be asked last: nothing else may reject the item but its size.
+    """
+    cdef Excess excess
+    encoding.scratch.used = 0
+    if encoding.guard.keys.max_new:
+        arrange(&encoding.item_attributes, &encoding.arena)
+        if not encoding.origin_is_known:
+            put_key_hashes(&encoding.resource_attributes, &encoding.scratch)
+            put_key_hashes(&encoding.scope_attributes, &encoding.scratch)
+        put_key_hashes(&encoding.item_attributes, &encoding.scratch)
+    excess = take_item(encoding.guard, series, &encoding.scratch)
+    if excess == NO_EXCESS:
+        encoding.origin_is_known = True
+        return True
+    encoding.tally.guarded = encoding.tally.guarded * GUARDED_PRIME + items_of(&encoding.tally) + 1
+    encoding.tally.rejected[
+        TOO_MANY_NEW_SERIES if excess == NEW_SERIES else TOO_MANY_ATTRIBUTE_KEYS
+    ] += 1
+    return False
 
 
 cdef void keep_original_time(Encoding* encoding, uint64_t sent) noexcept nogil:
@@ -316,6 +353,7 @@ cdef void begin_scope(Encoding* encoding, Slice scope, Slice schema_url) noexcep
     texts[0].at = texts[0].end = texts[1].at = texts[1].end = scope.end
     encoding.scope = scope
     encoding.scope_schema_url = schema_url
+    encoding.origin_is_known = False
     origin.scope_dropped = 0
     begin_attributes(&encoding.scope_attributes)
     while next_field(&scope, &field):

@@ -7,7 +7,7 @@ from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, p
 from ingest.codec.columns cimport Column, Table, put_word
 from ingest.codec.encoding cimport (
     UNCORRELATED, Encoding, clamp_time, count_row, is_zero, keep_original_time, place_in_time,
-    put_item, put_origin, put_tenant,
+    put_item, put_origin, put_tenant, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
@@ -104,6 +104,8 @@ cdef bint put_log_row(
     read_record(encoding, message, &record)
     sent = record.time if record.time else record.observed
     if not place_in_time(encoding, sent, &time, &replaced):
+        return False
+    if encoding.guard != NULL and not take_new(encoding, 0):
         return False
     if replaced:
         keep_original_time(encoding, sent)

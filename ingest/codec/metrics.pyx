@@ -16,8 +16,9 @@ from ingest.codec.columns cimport (
 from ingest.codec.encoding cimport (
     BUCKET_COUNTS_MISMATCH, DONE, Encoding, clamp_time, count_row, keep_original_time,
     place_in_time, put_event_attributes, put_item, put_origin, put_hex_text, put_tenant,
+    take_new,
 )
-from ingest.codec.hashing cimport xxh64
+from ingest.codec.hashing cimport rotated, xxh64
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
 from ingest.codec.wire cimport (
@@ -363,6 +364,11 @@ cdef uint64_t series_hash(Encoding* encoding) noexcept nogil:
     return xxh64(encoding.series.data, encoding.series.used)
 
 
+cdef uint64_t series_of(Slice name, uint64_t hash) noexcept nogil:
+    """What a guard knows a series by: the metric's name too. Not 0."""
+    return (xxh64(name.at, name.end - name.at) + rotated(hash, 31)) | 1
+
+
 cdef bint buckets_match(Point* point) noexcept nogil:
     if point.bucket_counts == 0:
         return point.bounds == 0
@@ -397,6 +403,8 @@ cdef bint put_point_row(
         return False
     arrange(&encoding.item_attributes, &encoding.arena)
     hash = series_hash(encoding)
+    if encoding.guard != NULL and not take_new(encoding, series_of(metric.name, hash)):
+        return False
     if replaced:
         keep_original_time(encoding, point.time)
     put_tenant(encoding, table)

@@ -27,13 +27,16 @@ class RowRange(NamedTuple):
 class Appended:
     """The outcome of one request: items = accepted + the sum of `rejected` (by reason).
 
-    `warnings` counts repairs by kind; the items concerned were accepted.
+    `warnings` counts repairs by kind; the items concerned were accepted. `guarded` tells which
+    items a guard rejected: a hash of their places, 0 when it rejected none. What else becomes of a
+    request follows from its bytes, but that depends on what the guard knows.
     """
 
     accepted: int
     rejected: dict[str, int]
     warnings: dict[str, int]
     spans: tuple[RowRange, ...]
+    guarded: int = 0
 
     @property
     def items(self) -> int:

@@ -12,7 +12,7 @@ from ingest.codec.dictionary cimport word_of_slice
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
     is_zero, keep_original_time, place_in_time, put_event_attributes, put_item, put_origin,
-    put_hex_text, put_tenant,
+    put_hex_text, put_tenant, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
@@ -237,6 +237,8 @@ cdef bint put_span_row(
     if not has_valid_ids(encoding, &span):
         return False
     if not place_in_time(encoding, span.start, &time, &replaced):
+        return False
+    if encoding.guard != NULL and not take_new(encoding, 0):
         return False
     if replaced:
         keep_original_time(encoding, span.start)

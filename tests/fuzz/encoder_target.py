@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from ingest.codec.cardinality import Guard
 from ingest.codec.encoder import Encoder
 from ingest.codec.resources import resources_of
 from ingest.codec.results import Appended, Block, BlockFull, Malformed
@@ -19,13 +20,16 @@ REQUESTS_MAX: Final = 5
 RECEIVED_NS: Final = 1_700_000_000_000_000_000
 TENANTS: Final = ("acme", "umbrella", "")
 WORKSPACE: Final = "shop"
-# The two lowest bits of the options choose the rows, the next two the bytes, the next the days.
+# The two lowest bits of the options choose the rows, the next two the bytes, then the days and
+# whether there is a guard.
 BLOCK_ROWS_MAX: Final = (65_536, 1, 3, 64)
 BLOCK_BYTES_MAX: Final = (8_000_000, 2_048, 16_384, 400)
 RETENTION_DAYS: Final = (30, 20_000)
 LIMITS_BITS: Final = 15
 NO_LIMITS: Final = 16
-OPTIONS: Final = 32
+GUARDED: Final = 32
+OPTIONS: Final = 64
+GUARD: Final = {"series_max": 2, "keys_max": 6}
 ENCODERS_MAX: Final = 2 * OPTIONS
 
 
@@ -51,7 +55,7 @@ def check_of(signal: str) -> Callable[..., None]:
 
     def check(data: bytes, *, compare: bool) -> None:
         try:
-            outcome = encode(Encoder, signal, data)
+            outcome = encode(Encoder, signal, data, guard_of(Guard, data))
             check_refusals(signal, data, outcome)
             check_resources(signal, data)
         except AssertionError:
@@ -60,8 +64,10 @@ def check_of(signal: str) -> Callable[..., None]:
         # Where blocks are cut at a limit is each twin's own affair; what is in them is not.
         if compare and options_of(data) & LIMITS_BITS == 0:
             from ingest.codec import reference
+            from ingest.codec.reference import cardinality
 
-            expected = encode(reference.Encoder, signal, data)
+            guard = guard_of(cardinality.Guard, data)
+            expected = encode(reference.Encoder, signal, data, guard)
             if outcome != expected:
                 raise AssertionError(difference(outcome, expected))
 
@@ -80,7 +86,12 @@ def open_encoder(encoder_class: Any, signal: str, options: int) -> Any:
     )
 
 
-def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:
+def guard_of(guard_class: Any, data: bytes) -> Any:
+    """A new guard, when the options of the input want one."""
+    return guard_class(**GUARD) if options_of(data) & GUARDED else None
+
+
+def encode(encoder_class: Any, signal: str, data: bytes, guard: Any) -> Outcome:
     """Encodes the input, checking what the encoder promises along the way."""
     encoder = open_encoder(encoder_class, signal, options_of(data))
     outcome = Outcome([], [])
@@ -88,24 +99,24 @@ def encode(encoder_class: Any, signal: str, data: bytes) -> Outcome:
     for number, body in enumerate(requests_of(data)):
         tenant = TENANTS[number % len(TENANTS)]
         try:
-            answer = append(encoder, body, tenant)
+            answer = append(encoder, body, tenant, guard)
         except BlockFull:
             outcome.answers.append("full")
             close(encoder, rows_open, outcome)
             rows_open = 0
-            answer = append(encoder, body, tenant)
+            answer = append(encoder, body, tenant, guard)
         outcome.answers.append(answer)
         rows_open = encoder.rows
     close(encoder, rows_open, outcome)
     return outcome
 
 
-def append(encoder: Any, body: bytes, tenant: str) -> object:
+def append(encoder: Any, body: bytes, tenant: str, guard: Any = None) -> object:
     """What `append` answers, as plain values; a refused request must leave the encoder alone."""
     rows = encoder.rows
     try:
         appended: Appended = encoder.append(
-            body, tenant=tenant, workspace=WORKSPACE, received_ns=RECEIVED_NS
+            body, tenant=tenant, workspace=WORKSPACE, received_ns=RECEIVED_NS, guard=guard
         )
     except (Malformed, BlockFull) as error:
         if encoder.rows != rows:
@@ -119,6 +130,7 @@ def append(encoder: Any, body: bytes, tenant: str) -> object:
         raise AssertionError(f"{appended.accepted} accepted, spans {appended.spans}")
     return (
         appended.accepted,
+        appended.guarded,
         sorted(appended.rejected.items()),
         sorted(appended.warnings.items()),
         tuple(sorted(tuple(span) for span in appended.spans)),
@@ -156,6 +168,7 @@ def check_resources(signal: str, data: bytes) -> None:
 def blocks_of_accepted(signal: str, data: bytes, answers: list[object]) -> list[tuple[object, ...]]:
     """The blocks of an encoder that never sees the requests which another one refused."""
     encoder = open_encoder(Encoder, signal, options_of(data))
+    guard = guard_of(Guard, data)
     outcome = Outcome([], [])
     requests = enumerate(requests_of(data))
     for answer in answers:
@@ -164,7 +177,7 @@ def blocks_of_accepted(signal: str, data: bytes, answers: list[object]) -> list[
             continue
         number, body = next(requests)
         if answer != "malformed":
-            append(encoder, body, TENANTS[number % len(TENANTS)])
+            append(encoder, body, TENANTS[number % len(TENANTS)], guard)
     close(encoder, encoder.rows, outcome)
     return outcome.blocks
 

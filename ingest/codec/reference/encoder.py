@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingest.codec.reference.cardinality import Guard
 from ingest.codec.reference.items import Item, Receipt
 from ingest.codec.reference.native import block_of
 from ingest.codec.reference.rows import Rows, rows_of
@@ -65,24 +66,31 @@ class Encoder:
         return sum(part.bytes for _table, _number, part in self._open())
 
     def append(
-        self, body: builtins.bytes, *, tenant: str, received_ns: int, workspace: str = ""
+        self,
+        body: builtins.bytes,
+        *,
+        tenant: str,
+        received_ns: int,
+        workspace: str = "",
+        guard: Guard | None = None,
     ) -> Appended:
         """Add the items of one Export request (protobuf) to the open blocks.
 
         Items of a resource that names another tenant, or workspace where that is given, are
-        rejected; with *tenant* empty all are.
+        rejected; with *tenant* empty all are. So are those with more that is new than *guard*
+        lets in.
 
         Raises Malformed when *body* cannot be decoded and BlockFull when it does not fit behind
         what is open; the encoder is then as it was before. *received_ns* is the time of receipt.
         """
-        receipt = Receipt(tenant, received_ns, self._retention_days, workspace)
+        receipt = Receipt(tenant, received_ns, self._retention_days, workspace, guard)
         rows = rows_of(self._signal, body, receipt)
         costs = self._without_large(rows)
         if self._parts and not self._fit(rows.items, costs):
             raise BlockFull
         warnings = sum((item.warnings for item in rows.items), rows.warnings)
         ranges = self._add(rows.items, costs)
-        return Appended(len(rows.items), dict(rows.rejected), dict(warnings), ranges)
+        return Appended(len(rows.items), dict(rows.rejected), dict(warnings), ranges, rows.guarded)
 
     def close(self) -> list[Block]:
         """Every open block, in the order of tables and parts; the encoder is empty afterwards."""

@@ -1,10 +1,12 @@
 """What the items of all signals have in common: an origin, a place in time, reasons to reject."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ingest.codec.reference.cardinality import Guard
 from ingest.codec.reference.values import attributes, json_text
 from ingest.codec.reference.wire import Request
 
@@ -38,6 +40,7 @@ class Receipt:
     received_ns: int
     retention_days: int
     workspace: str = ""
+    guard: Guard | None = None
 
     @property
     def columns(self) -> Row:
@@ -54,6 +57,18 @@ class Receipt:
             raise Rejected("tenant_contradiction")
         if not self.tenant:
             raise Rejected("tenant_missing")
+
+    def require_known(
+        self, origin: Row, sent: dict[str, str], series: AbstractSet[Hashable] = frozenset()
+    ) -> None:
+        """Rejected, when an item with these attributes has more that is new than its guard lets in.
+
+        To be asked last: nothing else may reject the item but its size.
+        """
+        if self.guard is not None:
+            keys = {*origin["ResourceAttributes"], *origin["ScopeAttributes"], *sent}
+            if reason := self.guard.excess(series, keys):
+                raise Rejected(reason)
 
 
 @dataclass(slots=True)

@@ -10,9 +10,9 @@ SEVERITY_NUMBER_MAX: Final = 24
 
 def log_item(item: Item, origin: Row, record: Any) -> None:
     """Fills *item* from a LogRecord message, or raises Rejected."""
-    own = item.place_in_time(
-        record.time_unix_nano or record.observed_time_unix_nano, attributes(record.attributes)
-    )
+    sent = attributes(record.attributes)
+    own = item.place_in_time(record.time_unix_nano or record.observed_time_unix_nano, sent)
+    item.receipt.require_known(origin, sent)
     trace_id, span_id = correlation(item, record)
     severity = record.severity_number
     item.row = {

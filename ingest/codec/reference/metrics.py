@@ -40,6 +40,8 @@ def point_item(item: Item, origin: Row, one: Point) -> None:
         check_buckets(point)
     sent = attributes(point.attributes)
     stored = item.place_in_time(point.time_unix_nano, sent)
+    series = series_hash(origin["ResourceAttributes"], sent)
+    item.receipt.require_known(origin, sent, {(metric.name, series)})
     item.row = {
         **item.receipt.columns,
         **origin,
@@ -48,7 +50,7 @@ def point_item(item: Item, origin: Row, one: Point) -> None:
         "MetricUnit": metric.unit,
         "MetricMetadata": attributes(metric.metadata),
         "Attributes": stored,
-        "SeriesHash": series_hash(origin["ResourceAttributes"], sent),
+        "SeriesHash": series,
         "StartTimeUnix": item.clamped(point.start_time_unix_nano),
         "TimeUnix": item.time_ns,
         "Flags": point.flags,

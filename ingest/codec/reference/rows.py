@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from ingest.codec.reference.cardinality import GUARD_REASONS
 from ingest.codec.reference.items import Item, Receipt, Rejected, Row, scopes_of
 from ingest.codec.reference.logs import log_item
 from ingest.codec.reference.metrics import point_item, points_of
 from ingest.codec.reference.traces import span_item
 from ingest.codec.reference.wire import Request, decoded
+
+# Of the FNV hash.
+GUARDED_PRIME: Final = 0x100000001B3
 
 # The table of an item, the columns of its origin, and what fills it with both.
 Found = tuple[str, Row, partial[None]]
@@ -20,12 +24,13 @@ Found = tuple[str, Row, partial[None]]
 class Rows:
     """The items of a request, in order, and how many of it were rejected for what reason.
 
-    `warnings` counts what was put right before there were items.
+    `warnings` counts what was put right before there were items; `guarded`: see Appended.
     """
 
     items: list[Item] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
+    guarded: int = 0
 
 
 def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
@@ -38,6 +43,9 @@ def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
             receipt.require_own(origin["ResourceAttributes"])
             fill(item, origin)
         except Rejected as rejection:
+            if rejection.reason in GUARD_REASONS:
+                place = len(rows.items) + rows.rejected.total()
+                rows.guarded = (rows.guarded * GUARDED_PRIME + place + 1) % 2**64
             rows.rejected[rejection.reason] += 1
         else:
             rows.items.append(item)

@@ -12,7 +12,9 @@ STATUS_CODES: Final = ("Unset", "Ok", "Error")
 def span_item(item: Item, origin: Row, span: Any) -> None:
     """Fills *item* from a Span message, or raises Rejected."""
     parent = checked_parent_id(span)
-    own = item.place_in_time(span.start_time_unix_nano, attributes(span.attributes))
+    sent = attributes(span.attributes)
+    own = item.place_in_time(span.start_time_unix_nano, sent)
+    item.receipt.require_known(origin, sent)
     item.row = {
         **item.receipt.columns,
         **origin,

@@ -44,7 +44,7 @@ def stored(
     signal: str, *requests: Message | bytes, tenant: str = TENANT, workspace: str = ""
 ) -> Stored:
     """Puts the requests through both codecs, which must agree to the last byte."""
-    whose = {"tenant": tenant, "workspace": workspace}
+    whose: dict[str, Any] = {"tenant": tenant, "workspace": workspace}
     compiled = Encoder(signal, retention_days=RETENTION_DAYS)
     reference = ReferenceEncoder(signal, retention_days=RETENTION_DAYS)
     appended = Appended(0, {}, {}, ())
