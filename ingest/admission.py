@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final
 
 from ingest import metrics
+from ingest.codec.cardinality import Guard, guards_bytes
 from ingest.directory import Principal
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.directory.directory_pb2 import Key, Quota, Tenant
@@ -24,6 +25,8 @@ BURST_SECONDS: Final = 10.0
 # others so many, those that came last.
 ACCOUNTS_MAX: Final = 50_000
 BUCKETS_KEPT_MAX: Final = 50_000
+# An hour of the guards, by the monotonic clock: no step of the wall clock turns it.
+HOUR_SECONDS: Final = 3_600.0
 # Receivers spread delays by a fifth either way: none ends before the bucket has what is wanted.
 RETRY_MARGIN: Final = 1.25
 
@@ -194,6 +197,42 @@ class _Subjects:
         self._buckets = busy
 
 
+class _Guards:
+    """The cardinality guards of tenants that have one; what they hold is bounded in the codec."""
+
+    def __init__(self) -> None:
+        self._guards: dict[str, Guard] = {}
+        self._hour = 0
+        metrics.CARDINALITY_BYTES.set_function(lambda: float(guards_bytes()))
+
+    def guard(self, tenant: Tenant) -> Guard | None:
+        """That of *tenant*, with its limits; None when it has none."""
+        limits = tenant.limits
+        if not (limits.new_series_per_hour or limits.new_attribute_keys_per_hour):
+            self._guards.pop(tenant.name, None)
+            return None
+        guard = self._guards.get(tenant.name)
+        if guard is None:
+            guard = self._guards[tenant.name] = Guard()
+        guard.limit(
+            series_max=limits.new_series_per_hour, keys_max=limits.new_attribute_keys_per_hour
+        )
+        return guard
+
+    def turn(self, now: float) -> None:
+        """Let an hour end, when one does; whoever was silent for two is forgotten."""
+        hours = int(now / HOUR_SECONDS) - self._hour
+        if not hours:
+            return
+        self._hour += hours
+        for guard in self._guards.values():
+            guard.turn() if hours == 1 else guard.forget()
+
+    def sweep(self) -> None:
+        """Drop the guards that know nothing."""
+        self._guards = {name: one for name, one in self._guards.items() if not one.is_idle}
+
+
 def _bucket(held: Bucket | None, rate: float, now: float) -> Bucket | None:
     """One of that *rate*, 0 being no limit; who is in debt waits as long as before."""
     if not rate:
@@ -204,14 +243,16 @@ def _bucket(held: Bucket | None, rate: float, now: float) -> Bucket | None:
 class Account:
     """The limits and quotas of one key and its tenant, as they stand."""
 
-    __slots__ = ("_admission", "_buckets", "_quotas", "source")
+    __slots__ = ("_admission", "_buckets", "_guard", "_quotas", "source")
 
     def __init__(self, admission: "Admission", principal: Principal, now: float) -> None:
         # Held, so that its parts are no other ones while this is known under their identities.
         self.source = (principal.key, principal.tenant)
         self._admission = admission
         self._buckets = admission.buckets(principal, now)
-        self._quotas = tuple(principal.tenant.quotas) if principal.tenant is not None else ()
+        tenant = principal.tenant
+        self._quotas = tuple(tenant.quotas) if tenant is not None else ()
+        self._guard = admission.guards.guard(tenant) if tenant is not None else None
 
     def check(self, signal: Signal) -> None:
         """Before a body is read: Throttled or QuotaUsed for what `admit` would refuse anyway."""
@@ -235,6 +276,12 @@ class Account:
         for buckets in self._buckets:
             if buckets.by_items is not None:
                 buckets.by_items.take(items, self._admission.clock())
+
+    def guard(self) -> Guard | None:
+        """What knows how much of the tenant's data is new; None where that has no limit."""
+        if self._guard is not None:
+            self._admission.guards.turn(self._admission.clock())
+        return self._guard
 
     def notice(self, signal: Signal) -> str:
         """What the client should be told about its quota; empty while there is room."""
@@ -289,6 +336,7 @@ class Admission:
         self.clock = clock
         self._keys = _Subjects("key", requests_per_minute=key_requests_per_minute)
         self._tenants = _Subjects("tenant")
+        self.guards = _Guards()
         self._accounts: dict[tuple[int, int], Account] = {}
 
     def account(self, principal: Principal) -> Account:
@@ -302,6 +350,7 @@ class Admission:
                 self._accounts.clear()
                 self._keys.sweep(now)
                 self._tenants.sweep(now)
+                self.guards.sweep()
             account = self._accounts[identity] = Account(self, principal, now)
         return account
 

@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple
 
+import xxhash
+
 from ingest import metrics
 from ingest.codec import Appended, Block, BlockFull, Encoder
+from ingest.codec.cardinality import Guard
 from ingest.compression import Compress
 from ingest.ledger.counts import minute_now
 from ingest.log import Headers, TelemetryLog
@@ -60,6 +63,8 @@ class Request(NamedTuple):
     retention_days: int
     received_ns: int
     body: bytes
+    # Of the tenant, where it has one.
+    guard: Guard | None = None
 
 
 class Durable(NamedTuple):
@@ -325,6 +330,7 @@ def _encoded(encoder: Encoder, request: Request) -> Appended:
         tenant=request.tenant_id,
         workspace=request.workspace_id,
         received_ns=request.received_ns,
+        guard=request.guard,
     )
 
 
@@ -339,16 +345,28 @@ def _requests_of_blocks(
     found: dict[tuple[str, int], list[RequestRows]] = {}
     for request, appended in members:
         parts: dict[str, int] = {}
-        size = len(request.body)
+        size, identity = len(request.body), _identity(request, appended)
         for table, part, first_row, rows in appended.spans:
             own_part = parts.get(table, 0)
             parts[table] = own_part + 1
             entry = RequestRows(
-                request.id, request.tenant_id, own_part, first_row, rows, request.key_id, size
+                identity, request.tenant_id, own_part, first_row, rows, request.key_id, size
             )
             found.setdefault((table, part), []).append(entry)
             size = 0
     return found
+
+
+def _identity(request: Request, appended: Appended) -> bytes:
+    """What the writer knows a repeat of the request by; its first half picks the lane.
+
+    A guard may judge a repeat otherwise. What it lets in then has another identity, or rows that
+    were answered as stored would be dropped as repeated.
+    """
+    if not appended.guarded:
+        return request.id
+    judged = appended.guarded.to_bytes(8, "little")
+    return request.id[:8] + xxhash.xxh3_64_digest(request.id + judged)
 
 
 def _tenants(requests: Sequence[RequestRows]) -> tuple[TenantRows, ...]:

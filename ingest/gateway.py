@@ -52,6 +52,14 @@ _REASONS: Final = {
     "tenant_missing": (
         "a key of a workspace needs X-Tenant-Id, or telemetryflow.tenant.id on each resource"
     ),
+    "too_many_new_series": (
+        "more new series than the tenant's limit of an hour; known ones are stored: take labels of "
+        "ever new values (ids, addresses) off the metrics, or raise newSeriesPerHour"
+    ),
+    "too_many_attribute_keys": (
+        "more new attribute keys than the tenant's limit of an hour; known ones are stored: put "
+        "what varies into values instead of keys, or raise newAttributeKeysPerHour"
+    ),
     "quota": "the tenant's quota of this month is used up; raise its plan, or stop sending them",
     "item_too_large": "larger than INGEST_BLOCK_BYTES_MAX allows; shorten its attributes or body",
 }
@@ -242,6 +250,7 @@ class Gateway:
                 retention_days=principal.retention_days,
                 received_ns=self._clock_ns(),
                 body=await _protobuf_of(received),
+                guard=account.guard(),
             )
             appended, minute = await self._batcher.append(signal, request, account.took)
             durable = appended.accepted > 0 and not appended.rejected

@@ -75,6 +75,10 @@ MEMORY_HELD_BYTES = Gauge(
     "telemetryflow_ingest_memory_held_bytes",
     "Bytes of requests in flight that are held against INGEST_MEMORY_BYTES_MAX",
 )
+CARDINALITY_BYTES = Gauge(
+    "telemetryflow_ingest_cardinality_bytes",
+    "Memory of the series and attribute keys that are known of tenants with a limit to new ones",
+)
 EXPORT_SECONDS = Histogram(
     "telemetryflow_ingest_export_seconds",
     "Time from a complete request to its durable answer",

@@ -15,7 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks import payloads
 from ingest.admission import Admission, MemoryBudget
-from ingest.batcher import Batcher, BlockLimits
+from ingest.batcher import OWN_BLOCK_BYTES_MIN, Batcher, BlockLimits
+from ingest.codec.reference.wire import REQUEST_OF_SIGNAL
 from ingest.compression import compression
 from ingest.directory import Directory
 from ingest.gateway import Gateway
@@ -25,11 +26,11 @@ from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits as ReceiverLimits
 from ingest.receivers.listener import Receiver
-from ingest.signals import LEDGER_TOPIC
+from ingest.signals import LEDGER_TOPIC, Signal
 from shared.directory.directory_pb2 import Limits, Quota
 from shared.errors import Unavailable
 from shared.security.peppers import Peppers
-from tests.contract.raw_grpc import EXPORT
+from tests.contract.raw_grpc import METHODS
 from tests.directory_states import add_key, state_of
 from tests.fakes import MemoryLog
 
@@ -51,19 +52,31 @@ class Told(NamedTuple):
 class Served:
     """A receiver over a gateway whose one key and tenant have limits."""
 
-    def __init__(self, transport: str, limits: Limits | None, quota: Quota | None) -> None:
+    def __init__(
+        self,
+        transport: str,
+        limits: Limits | None,
+        quota: Quota | None,
+        of_tenant: Limits | None = None,
+    ) -> None:
         self.transport = transport
+        # Seconds, by which limits are measured.
+        self.now = 0.0
         self.log = MemoryLog()
         directory = Directory(peppers=PEPPERS, clock=lambda: NOW)
         directory.state = state_of("acme")
         key, secret = add_key(directory.state, PEPPERS, "acme", limits=limits)
         self.headers = {"authorization": f"Bearer {key.id}:{secret}"}
+        if of_tenant is not None:
+            directory.state.tenants["acme"].limits.CopyFrom(of_tenant)
         if quota is not None:
             directory.state.tenants["acme"].quotas.append(quota)
         self.counts = GatewayCounts(self.log)
         self.gateway = Gateway(
             directory=directory,
-            admission=Admission(key_requests_per_minute=1_000, unix_clock=directory.now),
+            admission=Admission(
+                key_requests_per_minute=1_000, unix_clock=directory.now, clock=lambda: self.now
+            ),
             batcher=Batcher(
                 self.log,
                 lanes=1,
@@ -79,21 +92,22 @@ class Served:
             self.gateway, "127.0.0.1", 0, limits=ReceiverLimits()
         )
 
-    async def send(self, body: bytes) -> Told:
+    async def send(self, body: bytes, signal: Signal = Signal.TRACES) -> Told:
         """Export *body*."""
         if self.transport == "http":
-            return await self._send_http(body)
+            return await self._send_http(body, signal)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{self.receiver.port}") as channel:
             try:
                 metadata = tuple(self.headers.items())
-                return _success(await channel.unary_unary(EXPORT)(body, metadata=metadata))
+                export = channel.unary_unary(METHODS[signal])
+                return _success(await export(body, metadata=metadata))
             except grpc.aio.AioRpcError as error:
                 trailers = dict(error.trailing_metadata())
                 status = Status.FromString(trailers["grpc-status-details-bin"])
                 return Told(error.code().name, error.details(), _retry_seconds(status))
 
-    async def _send_http(self, body: bytes) -> Told:
-        url = f"http://127.0.0.1:{self.receiver.port}/v1/traces"
+    async def _send_http(self, body: bytes, signal: Signal) -> Told:
+        url = f"http://127.0.0.1:{self.receiver.port}/v1/{signal}"
         headers = self.headers | {"content-type": "application/x-protobuf"}
         async with (
             aiohttp.ClientSession() as session,
@@ -125,9 +139,13 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    transport: str, *, limits: Limits | None = None, quota: Quota | None = None
+    transport: str,
+    *,
+    limits: Limits | None = None,
+    quota: Quota | None = None,
+    of_tenant: Limits | None = None,
 ) -> AsyncIterator[Served]:
-    running = Served(transport, limits, quota)
+    running = Served(transport, limits, quota, of_tenant)
     await running.receiver.start()
     try:
         yield running
@@ -138,6 +156,7 @@ async def served(
 
 
 def _success(content: bytes) -> Told:
+    # It has the same fields in each signal.
     partial = ExportTraceServiceResponse.FromString(content).partial_success
     return Told("ok", partial.error_message, None, partial.rejected_spans)
 
@@ -257,3 +276,84 @@ async def test_requests_that_wait_for_their_block_are_counted_as_they_are_decode
         told = await asyncio.gather(*(running.send(body) for body in bodies(20, items=50)))
 
         assert [one.outcome for one in told].count("ok") < 5
+
+
+def labelled(signal: str, *labels: tuple[str, str]) -> bytes:
+    """A request of a data point or a log record for each attribute (key, value)."""
+    request: Any = REQUEST_OF_SIGNAL[signal]()
+    if signal == "metrics":
+        place = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
+        added = [place.gauge.data_points.add(as_double=1) for _ in labels]
+    else:
+        place = request.resource_logs.add().scope_logs.add()
+        added = [place.log_records.add() for _ in labels]
+    for item, (key, value) in zip(added, labels, strict=True):
+        item.time_unix_nano = payloads.NOW_NS
+        item.attributes.add(key=key).value.string_value = value
+    content: bytes = request.SerializeToString()
+    return content
+
+
+def hosts(*names: str) -> bytes:
+    """A data point of each of these hosts."""
+    return labelled("metrics", *(("host", name) for name in names))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_L04_new_series_over_the_limit_are_told_apart_and_known_ones_are_stored(
+    transport: str,
+) -> None:
+    async with served(transport, of_tenant=Limits(new_series_per_hour=2)) as running:
+        first = await running.send(hosts("a", "b"), Signal.METRICS)
+        over = await running.send(hosts("a", "c", "b", "d"), Signal.METRICS)
+        again = await running.send(hosts("a", "c", "b", "d"), Signal.METRICS)
+        known = await running.send(hosts("b", "a"), Signal.METRICS)
+
+        assert (first.outcome, first.message) == ("ok", "")
+        assert (over.outcome, over.rejected) == ("ok", 2)
+        assert over.message.startswith("2 of 4 data points refused; 2: more new series than")
+        assert "newSeriesPerHour" in over.message
+        # A client that sends it again hears the same.
+        assert again == over
+        assert (known.outcome, known.message) == ("ok", "")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_L04_new_attribute_keys_over_the_limit_are_told_apart(transport: str) -> None:
+    async with served(transport, of_tenant=Limits(new_attribute_keys_per_hour=2)) as running:
+        body = labelled("logs", ("a", "1"), ("b", "2"), ("c", "3"), ("a", "4"))
+        told = await running.send(body, Signal.LOGS)
+
+        assert (told.outcome, told.rejected) == ("ok", 1)
+        assert "1: more new attribute keys than" in told.message
+        assert "newAttributeKeysPerHour" in told.message
+
+
+async def test_L04_at_the_turn_of_the_hour_there_is_room_and_what_lasts_is_not_new() -> None:
+    async with served("http", of_tenant=Limits(new_series_per_hour=2)) as running:
+        told = []
+        for seconds, names in (
+            (0, "ab"),
+            (3_599, "abc"),
+            (3_600, "abcd"),
+            (7_200, "abcd"),
+            (7_200, "abcdef"),
+            # Everybody was silent for two hours, and is new.
+            (14_400, "abc"),
+        ):
+            running.now = float(seconds)
+            told.append((await running.send(hosts(*names), Signal.METRICS)).rejected)
+
+        assert told == [0, 1, 0, 0, 0, 1]
+
+
+async def test_L04_a_large_request_in_a_thread_meets_the_same_guard() -> None:
+    async with served("ngh2", of_tenant=Limits(new_series_per_hour=5_000)) as running:
+        names = [f"{number:0100}" for number in range(8_000)]
+        body = hosts(*names)
+        assert len(body) > OWN_BLOCK_BYTES_MIN
+
+        large = await running.send(body, Signal.METRICS)
+        small = await running.send(hosts(names[4_999], names[5_000]), Signal.METRICS)
+
+        assert (large.rejected, small.rejected) == (3_000, 1)

@@ -16,12 +16,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from benchmarks import payloads
 from benchmarks.payloads import NOW_NS
 from ingest.admission import Admission, MemoryBudget
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
-from ingest.codec.reference.wire import decoded
 from ingest.compression import compression
 from ingest.credentials import Credentials
 from ingest.dead_letters import DeadLetterLimits
@@ -32,8 +30,7 @@ from ingest.ledger.counts import GatewayCounts
 from ingest.partition_writer import PartitionWriter
 from ingest.ranges import BatchLimits
 from ingest.records import from_headers
-from ingest.signals import ITEMS_OF_SIGNAL, LEDGER_TOPIC, Signal
-from shared.directory.directory_pb2 import Quota
+from ingest.signals import LEDGER_TOPIC, Signal
 from shared.errors import Invalid, Unavailable
 from shared.security.peppers import Peppers
 from tests.contract.raw_grpc import EXPORT, grpc_server
@@ -383,88 +380,3 @@ async def test_I9_a_repeat_of_a_mixed_request_is_told_so() -> None:
     assert first == FULL_SUCCESS
     assert (again.rejected, "received before" in again.message) == (0, True)
     assert served.stored() == {"staging": ["s"], "production": ["p"]}
-
-
-def use_up(served: Served, *tenants: str) -> None:
-    """Their spans of this month are used up."""
-    for tenant in tenants:
-        served.state.tenants[tenant].quotas.add(
-            signal="traces",
-            items_max=9,
-            items_used=9,
-            resets_at=4_000_000_000,
-            state=Quota.STATE_REFUSED,
-        )
-
-
-@every_transport
-async def test_C051_of_a_mixed_request_what_a_used_up_quota_refuses_is_told_and_others_are_stored(
-    transport: str,
-) -> None:
-    served = Served()
-    use_up(served, "production")
-    mixed = spans(("staging", "s"), ("production", "p1"), ("production", "p2"), (None, "n"))
-
-    told = await send(served, transport, mixed, served.bearer)
-
-    assert (told.outcome, told.rejected) == ("ok", 3)
-    assert "3 of 4 spans refused" in told.message
-    assert "2: the tenant's quota of this month is used up" in told.message
-    assert served.stored() == {"staging": ["s"]}
-    assert await served.told() == {
-        ("staging", "received", "", 1),
-        ("staging", "acked", "", 1),
-        ("production", "received", "", 2),
-        ("production", "rejected", "quota", 2),
-        ("", "received", "", 1),
-        ("", "rejected", "tenant_missing", 1),
-    }
-
-
-@every_transport
-async def test_C051_a_mixed_request_of_used_up_quotas_alone_is_refused_as_for_one_tenant(
-    transport: str,
-) -> None:
-    served = Served()
-    use_up(served, "staging", "production")
-
-    told = await send(
-        served, transport, spans(("staging", "s"), ("production", "p")), served.bearer
-    )
-
-    assert told.outcome == "forbidden"
-    assert "9 of the 9 spans of this month are used" in told.message
-    assert served.stored() == {}
-    assert await served.told() == {("", "refused", "quota", 1)}
-
-
-@pytest.mark.parametrize("signal", Signal)
-async def test_C051_items_of_a_used_up_quota_are_counted_in_every_signal(signal: Signal) -> None:
-    served = Served()
-    use_up(served, "production")
-    served.state.tenants["production"].quotas[0].signal = signal
-    used, left = (
-        _all_of(signal, tenant, body)
-        for tenant, body in zip(
-            ("production", "staging"),
-            payloads.requests(signal.value, items=70, count=2),
-            strict=True,
-        )
-    )
-
-    told = await served.gateway.export(
-        signal, Credentials(served.key.id, served.secret), Encoding.PROTOBUF, used + left
-    )
-
-    assert told.rejected == 70
-    assert f"70 of 140 {ITEMS_OF_SIGNAL[signal]} refused" in told.message
-
-
-def _all_of(signal: Signal, tenant: str, body: bytes) -> bytes:
-    """The request, with resources that name *tenant*."""
-    request = decoded(signal.value, body).message
-    [(_field, resources)] = request.ListFields()
-    for one in resources:
-        one.resource.attributes.add(key=TENANT_ID).value.string_value = tenant
-    content: bytes = request.SerializeToString()
-    return content

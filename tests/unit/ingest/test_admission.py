@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
 
+from benchmarks.payloads import NOW_NS
 from ingest import admission as module
 from ingest.admission import (
     BURST_SECONDS,
@@ -16,6 +20,8 @@ from ingest.admission import (
     QuotaUsed,
     Throttled,
 )
+from ingest.codec import Encoder
+from ingest.codec.cardinality import guards_bytes
 from ingest.directory import Principal
 from ingest.signals import Signal
 from shared.directory.directory_pb2 import Key, Limits, Quota, Tenant
@@ -322,3 +328,73 @@ def test_L01_L07_the_budget_is_never_passed_and_always_has_room_for_a_new_tenant
     assert budget.bytes_held == sum(held.values())
     assert free >= budget.bytes_max // (1 + SHARE_OF_FREE) ** others - others
     budget.reserve(free * SHARE_OF_FREE // (1 + SHARE_OF_FREE), "new")
+
+
+def points(*series: str) -> bytes:
+    """A request of one data point for each of these series."""
+    request = ExportMetricsServiceRequest()
+    place = request.resource_metrics.add().scope_metrics.add().metrics.add(name="load")
+    for name in series:
+        point = place.gauge.data_points.add(time_unix_nano=NOW_NS, as_double=1)
+        point.attributes.add(key="host").value.string_value = name
+    return request.SerializeToString()
+
+
+def rejected(limits: Admission, who: Principal, *series: str) -> int:
+    """How many of these series the guard of *who* rejects."""
+    told = Encoder("metrics", retention_days=30).append(
+        points(*series), tenant="acme", received_ns=NOW_NS, guard=limits.account(who).guard()
+    )
+    return told.rejected.get("too_many_new_series", 0)
+
+
+def test_L04_keys_of_a_tenant_meet_one_guard_and_tenants_each_their_own() -> None:
+    limits = admission(Clock())
+    tenant = Tenant(name="acme", limits=Limits(new_series_per_hour=2))
+    one, two = (Principal("acme", 30, key=Key(id=name), tenant=tenant) for name in ("a", "b"))
+    other = principal(tenant={"new_series_per_hour": 2}, name="globex")
+
+    assert rejected(limits, one, "x", "y", "z") == 1
+    assert rejected(limits, two, "x", "y", "z") == 1
+    assert rejected(limits, other, "z", "y") == 0
+
+
+def test_L04_who_has_no_limit_has_no_guard_and_a_limit_of_a_key_is_none() -> None:
+    limits = admission(Clock())
+
+    assert limits.account(principal()).guard() is None
+    assert limits.account(Principal("", 14, key=Key(id="of a workspace"))).guard() is None
+    assert limits.account(principal(key={"new_series_per_hour": 1})).guard() is None
+
+
+def test_L04_a_changed_limit_holds_at_once_and_what_is_known_stays_so() -> None:
+    limits = admission(Clock())
+
+    assert rejected(limits, principal(tenant={"new_series_per_hour": 2}), "a", "b", "c") == 1
+    assert rejected(limits, principal(tenant={"new_series_per_hour": 3}), *"abcd") == 1
+    assert rejected(limits, principal(tenant={"new_series_per_hour": 1}), *"abcd") == 1
+
+
+def test_L04_a_tenant_that_is_silent_for_two_hours_is_forgotten_with_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(0.0)
+    limits = admission(clock)
+    before = guards_bytes()
+    who = principal(tenant={"new_series_per_hour": 1_000})
+    busy = principal(tenant={"new_series_per_hour": 1}, name="busy")
+    rejected(limits, who, *map(str, range(500)))
+    held = guards_bytes() - before
+    assert held > 500 * 8
+
+    for _ in range(2):
+        clock.now += 3_600
+        assert rejected(limits, busy, "a") == 0
+    assert guards_bytes() - before < held / 4
+
+    clock.now += 7_200
+    assert rejected(limits, busy, "b") == 0
+    monkeypatch.setattr(module, "ACCOUNTS_MAX", 1)
+    assert rejected(limits, busy, "c") == 1
+    assert rejected(limits, who, "new") == 0
+    assert rejected(limits, busy, "c") == 1
