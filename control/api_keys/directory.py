@@ -36,7 +36,14 @@ POLL_SECONDS: Final = 1.0
 HEARTBEAT_SECONDS: Final = 5.0
 # A gateway that takes no messages is given up: it comes back and goes on where it was.
 PIECES_WAITING_MAX: Final = 1_000
-LIMITS: Final = ("requests_per_minute", "items_per_second", "bytes_per_second")
+LIMITS: Final = (
+    "requests_per_minute",
+    "items_per_second",
+    "bytes_per_second",
+    # Of tenants alone.
+    "new_series_per_hour",
+    "new_attribute_keys_per_hour",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -244,7 +251,7 @@ def _key(row: Any) -> Key:
 
 def _limits(row: Any) -> Limits | None:
     """Those of *row* that are set; None, which takes no memory, when none is."""
-    given = {name: row[name] for name in LIMITS if row[name] is not None}
+    given = {name: row[name] for name in LIMITS if row.get(name) is not None}
     return Limits(**given) if given else None
 
 
@@ -265,6 +272,9 @@ _TENANTS: Final = """
            least(plan.requests_per_minute, own.requests_per_minute) AS requests_per_minute,
            least(plan.items_per_second, own.items_per_second) AS items_per_second,
            least(plan.bytes_per_second, own.bytes_per_second) AS bytes_per_second,
+           least(plan.new_series_per_hour, own.new_series_per_hour) AS new_series_per_hour,
+           least(plan.new_attribute_keys_per_hour, own.new_attribute_keys_per_hour)
+             AS new_attribute_keys_per_hour,
            coalesce(quotas.found, '[]') AS quotas
       FROM tenants
       JOIN workspaces ON workspaces.id = tenants.workspace_id

@@ -5,7 +5,7 @@ from pydantic import Field
 from control.api_keys.api.keys import RatesBody
 from control.api_keys.commands import limits as commands
 from control.api_keys.commands.keys import place_of
-from control.api_keys.domain.limits import GRACE_DAYS_MAX, RATE_MAX, Quotas
+from control.api_keys.domain.limits import GRACE_DAYS_MAX, RATE_MAX, Quotas, TenantRates
 from control.api_keys.queries import limits as queries
 from control.api_keys.queries.limits import (
     IngestionPlanList,
@@ -18,6 +18,17 @@ from shared.http.models import Body, Description, Name
 from shared.http.routes import Routes
 
 routes = Routes("Ingestion limits", "How much gateways take, by plan, tenant and key.")
+
+
+class TenantRatesBody(RatesBody):
+    """What one gateway process takes of a tenant, all of it: null is no limit here."""
+
+    new_series_per_hour: int | None = Field(None, ge=1, le=RATE_MAX)
+    new_attribute_keys_per_hour: int | None = Field(None, ge=1, le=RATE_MAX)
+
+    def rates(self) -> TenantRates:
+        """As commands take them."""
+        return TenantRates(**dict(self))
 
 
 class NewQuotas(Body):
@@ -33,7 +44,7 @@ class NewPlan(Body):
     """What a plan allows, all of it."""
 
     description: Description
-    limits: RatesBody
+    limits: TenantRatesBody
     quotas: NewQuotas
 
 
@@ -55,11 +66,11 @@ async def get_ingestion_limits(call: Call) -> TenantLimitsView:
 @routes.put(
     "/ingestion-limits",
     permission="api-keys:write",
-    body=RatesBody,
+    body=TenantRatesBody,
     answer=TenantLimitsView,
     is_versioned=True,
 )
-async def set_ingestion_limits(call: Call, body: RatesBody) -> TenantLimitsView:
+async def set_ingestion_limits(call: Call, body: TenantRatesBody) -> TenantLimitsView:
     """Set limits of the tenant that you work in, below those of its plan."""
     await call.execute(
         commands.SetTenantLimits(limits=body.rates(), expected_version=call.expected_version)

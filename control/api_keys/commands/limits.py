@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from control.api_keys.commands.keys import place_of
-from control.api_keys.domain.limits import Quotas, Rates
+from control.api_keys.domain.limits import Quotas, TenantRates
 from control.api_keys.repository.limits import IngestionLimits
 from shared.caller import Caller
 from shared.messaging.commands import Command, CommandHandlers, Handler
@@ -19,7 +19,7 @@ Work = UnitOfWork[IngestionLimits]
 class SetTenantLimits(Command[None]):
     """Limits of the caller's tenant, below its plan's; None is the plan's."""
 
-    limits: Rates
+    limits: TenantRates
     expected_version: int | None = None
 
 
@@ -40,7 +40,7 @@ class ChangeIngestionPlan(Command[None]):
 
     name: str
     description: str
-    limits: Rates
+    limits: TenantRates
     quotas: Quotas
     expected_version: int | None = None
 

@@ -42,6 +42,14 @@ class Rates:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TenantRates(Rates):
+    """What one gateway process takes of a tenant; of what is new, in an hour."""
+
+    new_series_per_hour: int | None = None
+    new_attribute_keys_per_hour: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quotas:
     """Stored items of an organization in a calendar month (UTC), and what comes after them."""
 
@@ -70,7 +78,7 @@ class IngestionPlan(Aggregate):
 
     name: str
     description: str
-    limits: Rates
+    limits: TenantRates
     quotas: Quotas
 
     @classmethod
@@ -78,7 +86,7 @@ class IngestionPlan(Aggregate):
         """The id of the plan of that name."""
         return uuid5(_PLANS, name)
 
-    def change(self, *, description: str, limits: Rates, quotas: Quotas) -> None:
+    def change(self, *, description: str, limits: TenantRates, quotas: Quotas) -> None:
         """Take all of it; Conflict for the plan that is there so that nothing is limited."""
         if self.name == UNLIMITED:
             raise Conflict(f"the plan {UNLIMITED} limits nothing: give organizations another one")
@@ -116,9 +124,9 @@ class TenantLimits(Aggregate):
     """What a tenant's administrators want below its plan; its id is the tenant's."""
 
     organization_id: UUID
-    limits: Rates
+    limits: TenantRates
 
-    def change(self, limits: Rates, *, plan: Rates) -> None:
+    def change(self, limits: TenantRates, *, plan: TenantRates) -> None:
         """Take all of it; Invalid where it is above *plan*."""
         for one in fields(limits):
             own, most = getattr(limits, one.name), getattr(plan, one.name)

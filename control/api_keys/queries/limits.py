@@ -22,6 +22,16 @@ class LimitsView(View):
     bytes_per_second: int | None = Field(
         description="of request bodies, decompressed", examples=[50_000_000]
     )
+    new_series_per_hour: int | None = Field(
+        description="metric series that were not sent in this hour or the one before; beyond it, "
+        "only data points of such series are refused",
+        examples=[100_000],
+    )
+    new_attribute_keys_per_hour: int | None = Field(
+        description="likewise, keys of attributes of resources, scopes, spans, log records and "
+        "data points",
+        examples=[1_000],
+    )
 
 
 class QuotasView(View):

@@ -13,15 +13,15 @@ from control.api_keys.domain.limits import (
     IngestionPlan,
     OrganizationPlan,
     Quotas,
-    Rates,
     TenantLimits,
+    TenantRates,
 )
 from shared.domain import Aggregate
 from shared.errors import NotFound, Stale
 from shared.messaging.events import Event
 from shared.postgres.connection import Connection
 
-_LIMITS: Final = tuple(one.name for one in fields(Rates))
+_LIMITS: Final = tuple(one.name for one in fields(TenantRates))
 _QUOTAS: Final = tuple(one.name for one in fields(Quotas))
 
 
@@ -44,7 +44,7 @@ class IngestionLimits:
             version=row["version"],
             name=name,
             description=row["description"],
-            limits=Rates(**_some(row, _LIMITS)),
+            limits=TenantRates(**_some(row, _LIMITS)),
             quotas=Quotas(**_some(row, _QUOTAS)),
         )
 
@@ -101,7 +101,7 @@ class IngestionLimits:
             id=tenant_id,
             version=row["version"] if row else 0,
             organization_id=organization_id,
-            limits=Rates(**_some(row, _LIMITS)) if row else Rates(),
+            limits=TenantRates(**_some(row, _LIMITS)) if row else TenantRates(),
         )
 
     async def save_limits_of(self, tenant: TenantLimits) -> None:

@@ -12,9 +12,11 @@ from uuid import UUID
 import pytest
 import trustme
 
+from benchmarks import payloads
 from control.api_keys.directory import DirectoryFeed, _pages
 from control.api_keys.directory_server import serve_directory
 from ingest.admission import Admission, QuotaUsed, Throttled
+from ingest.codec import Encoder
 from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
@@ -404,6 +406,40 @@ async def test_limits_set_over_the_api_reach_gateways(product: Running, tmp_path
         with pytest.raises(Throttled) as refused:
             account.admit(1)
         assert refused.value.reason == "key_items"
+
+
+async def test_L04_a_guard_set_over_the_api_rejects_new_series_at_a_gateway(
+    product: Running, tmp_path: Path
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    place = (await ada.get("/tenants")).json["data"][0]
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        await until(lambda: gate.says(made) == place["id"])
+        limits = Admission(key_requests_per_minute=0, unix_clock=gate.directory.now)
+        assert limits.account(gate.principal(made)).guard() is None
+
+        await ada.ask("PUT", "/ingestion-limits", {"newSeriesPerHour": 3})
+        await until(lambda: _limits(gate, made, "tenant").new_series_per_hour == 3)
+        encoder = Encoder("metrics", retention_days=30)
+        [body] = payloads.requests("metrics", items=50, count=1)
+
+        def send() -> dict[str, int]:
+            guard = limits.account(gate.principal(made)).guard()
+            assert guard is not None
+            told = encoder.append(
+                body, tenant=place["id"], received_ns=payloads.NOW_NS, guard=guard
+            )
+            return told.rejected
+
+        refused = send()["too_many_new_series"]
+        assert send() == {"too_many_new_series": refused}
+        await ada.ask("PUT", "/ingestion-limits", {"newSeriesPerHour": 1_000})
+        await until(lambda: _limits(gate, made, "tenant").new_series_per_hour == 1_000)
+        assert send() == {}
+        await ada.ask("PUT", "/ingestion-limits", {})
+        await until(lambda: not _limits(gate, made, "tenant").new_series_per_hour)
+        assert limits.account(gate.principal(made)).guard() is None
 
 
 def _limits(gate: Gate, made: Any, whose: str) -> Limits:

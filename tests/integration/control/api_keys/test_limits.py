@@ -12,7 +12,7 @@ NEW = {"name": "Collectors"}
 NONE = {"requestsPerMinute": None, "itemsPerSecond": None, "bytesPerSecond": None}
 PLAN = {
     "description": "To try it",
-    "limits": {"requestsPerMinute": 600, "itemsPerSecond": 100},
+    "limits": {"requestsPerMinute": 600, "itemsPerSecond": 100, "newSeriesPerHour": 5_000},
     "quotas": {"tracesPerMonth": 1_000, "graceDays": 3},
 }
 
@@ -58,7 +58,7 @@ async def test_a_tenants_limits_are_the_lower_of_its_plans_and_its_own(
 ) -> None:
     before = (await ada.get("/ingestion-limits")).json
     await give_plan(admin, ada, "free")
-    own = {"requestsPerMinute": 60, "bytesPerSecond": 1_000}
+    own = {"requestsPerMinute": 60, "bytesPerSecond": 1_000, "newAttributeKeysPerHour": 50}
     after = await ada.ask("PUT", "/ingestion-limits", own)
     read = (await ada.get("/ingestion-limits")).json
 
@@ -76,6 +76,8 @@ async def test_a_tenants_limits_are_the_lower_of_its_plans_and_its_own(
         "requestsPerMinute": {"value": 60, "source": "tenant"},
         "itemsPerSecond": {"value": 100, "source": "plan"},
         "bytesPerSecond": {"value": 1_000, "source": "tenant"},
+        "newSeriesPerHour": {"value": 5_000, "source": "plan"},
+        "newAttributeKeysPerHour": {"value": 50, "source": "tenant"},
     }
 
 
@@ -91,6 +93,24 @@ async def test_a_tenant_goes_only_below_its_plan_and_a_lower_plan_holds_at_once(
     assert (above.status, above.json["errors"][0]["field"]) == (400, "itemsPerSecond")
     assert equal.status == 200
     assert lowered["inForce"]["itemsPerSecond"] == {"value": 7, "source": "plan"}
+
+
+async def test_guards_against_cardinality_are_of_plans_and_tenants_and_not_of_keys(
+    admin: Client, ada: Client
+) -> None:
+    guards = {"newSeriesPerHour": 10, "newAttributeKeysPerHour": 20}
+    await give_plan(admin, ada, "free", PLAN | {"limits": guards})
+    above = await ada.ask("PUT", "/ingestion-limits", {"newSeriesPerHour": 11})
+    none = await ada.ask("PUT", "/ingestion-limits", {"newAttributeKeysPerHour": 0})
+    of_key = await ada.post("/api-keys", NEW | {"limits": {"newSeriesPerHour": 5}})
+    [plan] = [
+        one for one in (await ada.get("/ingestion-plans")).json["data"] if one["name"] == "free"
+    ]
+
+    assert (above.status, above.json["errors"][0]["field"]) == (400, "newSeriesPerHour")
+    assert (none.status, none.json["errors"][0]["field"]) == (400, "newAttributeKeysPerHour")
+    assert of_key.status == 400
+    assert plan["limits"] == NONE | guards
 
 
 async def test_edits_of_limits_and_plans_heed_if_match(admin: Client, ada: Client) -> None:

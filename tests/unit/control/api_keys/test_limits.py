@@ -13,6 +13,7 @@ from control.api_keys.domain.limits import (
     Quotas,
     Rates,
     TenantLimits,
+    TenantRates,
     effective,
 )
 from control.api_keys.events import IngestionPlanAssigned, TenantLimitsChanged
@@ -20,7 +21,7 @@ from shared.errors import Conflict, Invalid
 
 
 def tenant() -> TenantLimits:
-    return TenantLimits(organization_id=uuid4(), limits=Rates())
+    return TenantLimits(organization_id=uuid4(), limits=TenantRates())
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,7 @@ def tenant() -> TenantLimits:
     [
         (Rates, {"requests_per_minute": 0}, "requestsPerMinute"),
         (Rates, {"bytes_per_second": RATE_MAX + 1}, "bytesPerSecond"),
+        (TenantRates, {"new_series_per_hour": 0}, "newSeriesPerHour"),
         (Quotas, {"logs_per_month": 0}, "logsPerMonth"),
         (Quotas, {"grace_days": 32}, "graceDays"),
     ],
@@ -57,21 +59,23 @@ def test_the_lower_of_plan_and_tenant_is_in_force(plan: Any, own: Any, expected:
 def test_a_tenant_goes_below_its_plan_and_not_above() -> None:
     one = tenant()
 
-    one.change(Rates(items_per_second=4, bytes_per_second=9), plan=Rates(items_per_second=5))
+    one.change(
+        TenantRates(items_per_second=4, bytes_per_second=9), plan=TenantRates(items_per_second=5)
+    )
     with pytest.raises(Invalid, match="at most 5") as error:
-        one.change(Rates(items_per_second=6), plan=Rates(items_per_second=5))
+        one.change(TenantRates(items_per_second=6), plan=TenantRates(items_per_second=5))
 
     assert error.value.field == "itemsPerSecond"
-    assert one.limits == Rates(items_per_second=4, bytes_per_second=9)
+    assert one.limits == TenantRates(items_per_second=4, bytes_per_second=9)
 
 
 def test_what_changes_nothing_is_no_event() -> None:
     one, organization = tenant(), OrganizationPlan()
-    one.change(Rates(), plan=Rates())
+    one.change(TenantRates(), plan=TenantRates())
     organization.assign(UNLIMITED)
     assert not one.release_events() + organization.release_events()
 
-    one.change(Rates(items_per_second=1), plan=Rates())
+    one.change(TenantRates(items_per_second=1), plan=TenantRates())
     organization.assign("pro")
     events = one.release_events() + organization.release_events()
     assert [type(event) for event in events] == [TenantLimitsChanged, IngestionPlanAssigned]
@@ -82,9 +86,9 @@ def test_the_plan_that_limits_nothing_never_does() -> None:
         id=IngestionPlan.id_of(UNLIMITED),
         name=UNLIMITED,
         description="",
-        limits=Rates(),
+        limits=TenantRates(),
         quotas=Quotas(),
     )
 
     with pytest.raises(Conflict):
-        plan.change(description="", limits=Rates(items_per_second=1), quotas=Quotas())
+        plan.change(description="", limits=TenantRates(items_per_second=1), quotas=Quotas())
