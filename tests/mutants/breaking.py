@@ -52,8 +52,9 @@ def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
             "-p",
             "no:cacheprovider",
             "--timeout=20",
-            # A time-out may strike where there is no line number: only this style bears that.
-            "--tb=native",
+            # A signal may strike where there is no line number, which pytest cannot report; a
+            # thread ends the run, with the exit code of a failed test.
+            "--timeout-method=thread",
             *tests,
         ],
         cwd=folder,

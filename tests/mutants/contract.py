@@ -249,14 +249,14 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C058 the key is checked after the message",
         "ingest/receivers/grpc.py",
-        "                self._gateway.authenticate(head.credentials, head.signal)\n",
-        "                pass\n",
+        "tenant = self._gateway.authenticate(head.credentials, head.signal).tenant_id",
+        "pass",
         receivers=True,
     ),
     _mutant(
         "C058 grpcio checks the key after the message",
         _GRPCIO,
-        "            self._gateway.authenticate(credentials, signal)\n",
+        "            hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id\n",
         "",
         receivers=True,
     ),
@@ -276,10 +276,10 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C036 all rejected is a failure",
         _GATEWAY,
-        "                answer = answer_of(signal, appended) if appended else _REPEATED\n",
+        "                answer = answer_of(signal, appended, notice) if appended else _REPEATED\n",
         "                if appended and not appended.accepted:\n"
         '                    raise Unavailable("all refused")\n'
-        "                answer = answer_of(signal, appended) if appended else _REPEATED\n",
+        "                answer = answer_of(signal, appended, notice) if appended else _REPEATED\n",
     ),
     _mutant(
         "C034 reasons counted instead of items",
@@ -290,8 +290,8 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C037 a repeat without a warning",
         _GATEWAY,
-        "answer_of(signal, appended) if appended else _REPEATED",
-        "answer_of(signal, appended) if appended else FULL_SUCCESS",
+        "answer_of(signal, appended, notice) if appended else _REPEATED",
+        "answer_of(signal, appended, notice) if appended else FULL_SUCCESS",
     ),
     _mutant(
         "C037 a repeat is stored again",

@@ -191,7 +191,7 @@ MUTANTS: Final = (
     Mutant(
         "I14 a header may name any tenant that there is",
         "ingest/directory.py",
-        "        if tenant is None or tenant.workspace != workspace_id:",
+        "        if tenant is None or tenant.workspace != key.workspace:",
         "        if tenant is None:",
         WORKSPACE_TESTS,
     ),
