@@ -42,11 +42,11 @@ capacity: $(VENV)/.dev $(VENV)/.built ## how much a core carries, beside other t
 	$(PIP) install --quiet --require-hashes -r requirements/capacity.txt
 	$(BIN)/python -m benchmarks.capacity $(CAPACITY)
 
-fuzz: $(VENV)/.dev ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
+fuzz: $(VENV)/.dev $(VENV)/.built ## fuzz the codec under AddressSanitizer (needs clang and Python 3.11)
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
-asan: $(VENV)/.dev ## the codec's unit tests under AddressSanitizer (needs clang and Python 3.11)
+asan: $(VENV)/.dev $(VENV)/.built ## the codec's unit tests under AddressSanitizer (needs clang and Python 3.11)
 	$(PIP) install --quiet --require-hashes -r requirements/fuzz.txt
 	$(BIN)/python tests/fuzz/run.py --unit-tests
 
