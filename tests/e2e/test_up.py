@@ -164,16 +164,6 @@ def test_ctrl_c_stores_what_was_acknowledged_and_ends_every_process(up: Up) -> N
     )
 
 
-def test_a_second_start_makes_no_second_administrator(up: Up) -> None:
-    up.start()
-    assert "Super Administrator" in up.text
-    up.stop()
-
-    up.start()
-
-    assert "Super Administrator" not in up.text
-
-
 def test_a_second_instance_on_the_same_data_is_refused_by_name(up: Up) -> None:
     up.start()
     assert up.process is not None
