@@ -77,6 +77,13 @@ class ControlPlane:
         self._processes[name].kill()
         self._processes.pop(name).wait(10)
 
+    def restart_what_died(self) -> None:
+        """Start again what was killed."""
+        if not self.postgres.is_running:
+            self.postgres.start()
+        for name in self._metrics.keys() - self._processes.keys():
+            self.start(name)
+
     def close_processes(self) -> None:
         """End the API and the worker; the database stays."""
         while self._processes:

@@ -71,6 +71,11 @@ class PostgresServer:
             assert time.monotonic() < deadline, "PostgreSQL did not start"
             time.sleep(POLL_SECONDS)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not killed or stopped since."""
+        return self._process is not None
+
     async def _answers(self) -> bool:
         try:
             connection = await asyncpg.connect(**self.address.options(), timeout=5)
