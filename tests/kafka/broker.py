@@ -26,6 +26,8 @@ LOG_CHARACTERS_MAX: Final = 4_000
 # Below the ephemeral range: a client that retries a dead port inside that range can connect to
 # itself, and then holds the port.
 PORTS: Final = range(20_000, 32_000)
+# Handed out once each: one that is not bound yet is not given to a second asker.
+_UNUSED_PORTS: Final = iter(random.sample(PORTS, len(PORTS)))
 
 _JVM: Final = (
     *("-Xms256m", "-Xmx320m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"),
@@ -67,15 +69,13 @@ _PROPERTIES: Final[Mapping[str, str | int]] = {
 
 def free_ports(count: int) -> list[int]:
     """Distinct ports of the loopback interface that nobody listens on."""
-    with contextlib.ExitStack() as held:
-        found: list[int] = []
-        for port in random.sample(PORTS, 100 * count):
-            probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                found.append(port)
-            if len(found) == count:
-                return found
+    found: list[int] = []
+    for port in _UNUSED_PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
     raise OSError(f"no {count} free ports in {PORTS}")
 
 
