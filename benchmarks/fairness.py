@@ -25,13 +25,14 @@ import uvloop
 
 from benchmarks.capacity.bodies import UNKNOWN_FIELD
 from benchmarks.payloads import NOW_NS, requests
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.app import open_embedded_log
 from ingest.batcher import Batcher, BlockLimits
 from ingest.compression import compression
 from ingest.directory import Directory
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits as ReceiverLimits
 from shared.directory.directory_pb2 import Limits

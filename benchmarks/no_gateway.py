@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from ingest.admission import MemoryBudget
 from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
 
 PRINCIPAL: Final = Principal("acme", 30)

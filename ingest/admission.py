@@ -1,4 +1,4 @@
-"""What the gateway takes: as much as its memory holds, and as limits and quotas allow.
+"""What the gateway takes: as much as limits and quotas allow.
 
 All of it counts in this process alone: with several gateway processes, each takes as much.
 """
@@ -13,12 +13,8 @@ from ingest.codec.cardinality import Guard, guards_bytes
 from ingest.directory import Principal
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.directory.directory_pb2 import Key, Quota, Tenant
-from shared.errors import Forbidden, RateLimited, Unavailable
+from shared.errors import Forbidden, RateLimited
 
-RETRY_AFTER_SECONDS: Final = 1.0
-# A tenant may hold so many times what is left free. One alone gets four fifths of the budget, two
-# that want all get four ninths each: whoever comes next finds room, however greedy the others are.
-SHARE_OF_FREE: Final = 4
 # A bucket holds what its rate gives in that time.
 BURST_SECONDS: Final = 10.0
 # Keys with their tenants that are known before it is swept: full buckets need not be kept, and of
@@ -29,46 +25,6 @@ BUCKETS_KEPT_MAX: Final = 50_000
 HOUR_SECONDS: Final = 3_600.0
 # Receivers spread delays by a fifth either way: none ends before the bucket has what is wanted.
 RETRY_MARGIN: Final = 1.25
-
-
-class MemoryBudget:
-    """Bytes that requests in flight may hold in this process, shared by tenants.
-
-    Receivers reserve before they read and release when they have answered, so that overload is
-    refused with a retryable answer while there is still memory to refuse with. What a tenant may
-    hold shrinks with what is free (dynamic thresholds, Choudhury and Hahne 1998), so no tenant
-    keeps others out.
-    """
-
-    def __init__(self, *, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        self.bytes_held = 0
-        # Only of those that hold something, so as many as there are requests in flight.
-        self._held_of: dict[str, int] = {}
-        metrics.MEMORY_HELD_BYTES.set_function(lambda: float(self.bytes_held))
-
-    def reserve(self, size_bytes: int, tenant: str = "") -> None:
-        """Hold *size_bytes* for *tenant*; Unavailable when that would pass its share."""
-        free = self.bytes_max - self.bytes_held - size_bytes
-        held = self._held_of.get(tenant, 0) + size_bytes
-        if held > SHARE_OF_FREE * free:
-            reason = "memory" if free < 0 else "memory_share"
-            metrics.ADMISSION_REFUSALS.labels(reason).inc()
-            raise Unavailable(
-                "the gateway holds as many requests as its memory allows; retry later",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        self.bytes_held += size_bytes
-        self._held_of[tenant] = held
-
-    def release(self, size_bytes: int, tenant: str = "") -> None:
-        """Give back what was reserved."""
-        self.bytes_held -= size_bytes
-        left = self._held_of.get(tenant, 0) - size_bytes
-        if left:
-            self._held_of[tenant] = left
-        else:
-            self._held_of.pop(tenant, None)
 
 
 class Throttled(RateLimited):

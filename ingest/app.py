@@ -14,7 +14,7 @@ from typing import Final
 
 import uvloop
 
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.backoff import Backoff
 from ingest.batcher import Batcher, BlockLimits
 from ingest.compression import compression
@@ -27,6 +27,7 @@ from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
 from ingest.log import TelemetryLog
+from ingest.memory_budget import MemoryBudget
 from ingest.open_files import connections_allowed
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver

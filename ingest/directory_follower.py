@@ -26,8 +26,8 @@ DIRECTORY_FILE: Final = "directory.bin"
 # The control plane speaks every five seconds; after this it is taken for gone.
 SILENCE_SECONDS_MAX: Final = 15.0
 RETRY_SECONDS_MAX: Final = 1.0
-# A change is written at once. Those that come meanwhile wait ten times as long as that took, and are
-# written together: a file of 100 000 keys is 17 MB, one of ten takes a millisecond.
+# A change is written at once. Those that come meanwhile wait ten times as long as that took, and
+# are written together: a file of 100 000 keys is 17 MB, one of ten takes a millisecond.
 SAVE_PAUSE_RATIO: Final = 10
 
 logger = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from ingest.admission import MemoryBudget
 from ingest.credentials import Credentials
 from ingest.directory import Principal
+from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
 
 # So that an answer always fits the 4 MiB that OTLP allows a response (C028).

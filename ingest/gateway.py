@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import xxhash
 
 from ingest import metrics
-from ingest.admission import Account, Admission, MemoryBudget, QuotaUsed
+from ingest.admission import Account, Admission, QuotaUsed
 from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
@@ -21,6 +21,7 @@ from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
 from ingest.ledger.counts import At, GatewayCounts, minute_now
+from ingest.memory_budget import MemoryBudget
 from ingest.recent_requests import RecentRequests
 from ingest.routing import items_of, requests_by_tenant, summed
 from ingest.signals import ITEMS_OF_SIGNAL, Signal

@@ -11,7 +11,7 @@ from typing import Final, Protocol, cast
 from backports import zstd
 from isal import isal_zlib
 
-from ingest.admission import MemoryBudget
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.limits import Limits
 from shared.errors import Invalid, TooLarge, Unsupported
 

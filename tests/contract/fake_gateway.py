@@ -3,10 +3,10 @@
 import asyncio
 from dataclasses import dataclass
 
-from ingest.admission import MemoryBudget
 from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
 from shared.errors import Unauthenticated
 

@@ -14,13 +14,14 @@ from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from benchmarks import payloads
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.batcher import OWN_BLOCK_BYTES_MIN, Batcher, BlockLimits
 from ingest.codec.reference.wire import REQUEST_OF_SIGNAL
 from ingest.compression import compression
 from ingest.directory import Directory
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from benchmarks.payloads import NOW_NS
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
 from ingest.compression import compression
@@ -27,6 +27,7 @@ from ingest.directory import Directory
 from ingest.exports import FULL_SUCCESS, Encoding
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
+from ingest.memory_budget import MemoryBudget
 from ingest.partition_writer import PartitionWriter
 from ingest.ranges import BatchLimits
 from ingest.records import from_headers

@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias, cast
 
-from ingest.admission import MemoryBudget
 from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits

@@ -12,7 +12,7 @@ from typing import Any, Final, Self, TypeVar
 
 from backports import zstd
 
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
 from ingest.compression import compression
@@ -20,6 +20,7 @@ from ingest.directory import Directory
 from ingest.embedded_log import EmbeddedLog
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver

@@ -13,16 +13,15 @@ from benchmarks.payloads import NOW_NS
 from ingest import admission as module
 from ingest.admission import (
     BURST_SECONDS,
-    SHARE_OF_FREE,
     Admission,
     Bucket,
-    MemoryBudget,
     QuotaUsed,
     Throttled,
 )
 from ingest.codec import Encoder
 from ingest.codec.cardinality import guards_bytes
 from ingest.directory import Principal
+from ingest.memory_budget import SHARE_OF_FREE, MemoryBudget
 from ingest.signals import Signal
 from shared.directory.directory_pb2 import Key, Limits, Quota, Tenant
 from shared.errors import TelemetryFlowError, Unavailable

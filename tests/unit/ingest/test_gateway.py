@@ -7,7 +7,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from benchmarks import payloads
-from ingest.admission import Admission, MemoryBudget
+from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec import Malformed
 from ingest.compression import compression
@@ -17,6 +17,7 @@ from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
 from ingest.log import Headers
+from ingest.memory_budget import MemoryBudget
 from ingest.records import from_headers
 from ingest.signals import Signal
 from shared.errors import Invalid, Unauthenticated, Unavailable

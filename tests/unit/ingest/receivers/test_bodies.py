@@ -11,7 +11,7 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.admission import MemoryBudget
+from ingest.memory_budget import MemoryBudget
 from ingest.receivers.bodies import PIECE_BYTES, Hold, encoding_named, inflated
 from ingest.receivers.limits import Limits
 from shared.errors import Invalid, TooLarge, Unavailable, Unsupported
