@@ -106,6 +106,10 @@ class _Way:
         self.opened: _Open | None = None
         self.blocks_on_the_way = 0
         self.room = asyncio.Semaphore(BLOCKS_ON_THE_WAY_MAX)
+        # Requests that found the open block full wait here, and those that come after them: each
+        # is decoded when its turn comes, not again and again while there is no room.
+        self.line = asyncio.Lock()
+        self.in_line = 0
 
 
 class Batcher:
@@ -168,18 +172,35 @@ class Batcher:
     async def _decode_into_open(
         self, key: _Key, way: _Way, request: Request
     ) -> tuple[Appended, _Open]:
+        if way.in_line:
+            return await self._decode_in_line(key, way, request)
+        opened = way.opened or self._open_block(key, way)
+        try:
+            return _encoded(opened.encoder, request), opened
+        except BlockFull:
+            return await self._decode_in_line(key, way, request)
+
+    async def _decode_in_line(
+        self, key: _Key, way: _Way, request: Request
+    ) -> tuple[Appended, _Open]:
+        way.in_line += 1
+        try:
+            async with asyncio.timeout(DURABLE_SECONDS_MAX), way.line:
+                return await self._decode_when_there_is_room(key, way, request)
+        except TimeoutError:
+            raise _too_late() from None
+        finally:
+            way.in_line -= 1
+
+    async def _decode_when_there_is_room(
+        self, key: _Key, way: _Way, request: Request
+    ) -> tuple[Appended, _Open]:
         while True:
             opened = way.opened or self._open_block(key, way)
             try:
-                appended = _encoded(opened.encoder, request)
+                return _encoded(opened.encoder, request), opened
             except BlockFull:
-                try:
-                    async with asyncio.timeout(DURABLE_SECONDS_MAX):
-                        await self._close_block(key, way, opened)
-                except TimeoutError:
-                    raise _too_late() from None
-            else:
-                return appended, opened
+                await self._close_block(key, way, opened)
 
     def _open_block(self, key: _Key, way: _Way) -> _Open:
         opened = way.opened = _Open(self._take_encoder(key))

@@ -307,12 +307,13 @@ async def run(options: Options) -> Result:
         async with asyncio.timeout(options.seconds_max + 10):
             await source.done
     except TimeoutError:
-        result.answered["no answer"] += source.in_flight
+        result.answered["in flight at the end"] += source.in_flight
     result.seconds = time.perf_counter() - started
     result.cpu_seconds = time.process_time() - cpu
     if options.rate:
         due.cancel()
     for client in clients:
+        client.open.clear()
         client.transport.abort()
     return result
 

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from benchmarks import payloads
+from ingest import batcher
 from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
-from ingest.codec import Malformed
+from ingest.codec import Appended, Malformed
 from ingest.compression import compression
 from ingest.credentials import Credentials
 from ingest.directory import Directory
@@ -190,6 +192,45 @@ async def test_a_block_that_is_full_makes_room_without_failing_anyone() -> None:
 
     assert answers == [FULL_SUCCESS] * 50
     assert await rows_in(log) == 200
+    await gateway.close()
+
+
+async def test_F08_who_waits_for_room_is_decoded_when_there_is_room_and_not_for_each_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else overload makes the gateway slower, which is more overload."""
+    gateway = gateway_on(MemoryLog(), BlockLimits(bytes_max=8_000_000, rows_max=10, wait_ms=5))
+    encoded, decodes = batcher._encoded, 0
+
+    def counted(*arguments: Any) -> Appended:
+        nonlocal decodes
+        decodes += 1
+        return encoded(*arguments)
+
+    monkeypatch.setattr(batcher, "_encoded", counted)
+    bodies = payloads.requests("traces", items=4, count=100)
+
+    assert await asyncio.gather(*(export(gateway, body) for body in bodies)) == [FULL_SUCCESS] * 100
+
+    # Once each, and once more for one of the two of a block, which found the last one full.
+    assert decodes < 200
+    await gateway.close()
+
+
+async def test_F08_who_waits_for_room_too_long_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batcher, "DURABLE_SECONDS_MAX", 0.2)
+    log = GatedLog()
+    gateway = gateway_on(log, BlockLimits(bytes_max=8_000_000, rows_max=10, wait_ms=5))
+    bodies = payloads.requests("traces", items=4, count=40)
+    answers = await asyncio.gather(
+        *(export(gateway, body) for body in bodies), return_exceptions=True
+    )
+
+    assert {type(answer) for answer in answers} == {Unavailable}
+    log.gate.set()
+    assert await export(gateway, request()) == FULL_SUCCESS
     await gateway.close()
 
 
