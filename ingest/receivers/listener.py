@@ -77,7 +77,8 @@ class Listener:
         self.counts = Counts(self.transport_name)
         self.draining = False
         # Shared by all connections: it is filled and emptied within one call of the event loop.
-        self.scratch = memoryview(bytearray(self.scratch_bytes))
+        self.read_buffer = bytearray(self.scratch_bytes)
+        self.scratch = memoryview(self.read_buffer)
         self._host = host
         self._port = port
         self._tls = tls

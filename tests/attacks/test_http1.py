@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from backports import zstd
 
-from ingest.receivers.http import HttpConnection
+from ingest.receivers.http_connection import HttpConnection
 from ingest.receivers.limits import Limits
 from tests.attacks.http1 import ABUSES, SMUGGLING
 from tests.contract.fake_gateway import BUDGET_BYTES, FakeGateway
