@@ -101,7 +101,7 @@ class PersonKeys:
         rows = await connection.fetch(
             """
             SELECT organization_id, person_id, wrapped FROM audit_person_keys
-             WHERE substring(wrapped FOR length($1)) <> $1 LIMIT $2 FOR UPDATE SKIP LOCKED
+             WHERE substring(wrapped FOR length($1::bytea)) <> $1 LIMIT $2 FOR UPDATE SKIP LOCKED
             """,
             head,
             REWRAPPED_AT_ONCE,
