@@ -1,8 +1,8 @@
 """`telemetryflow up`: everything on one machine, as child processes that live and die with it.
 
-Order: the engines, migrations, gateway, writer, API, worker; each is ready before the next is
-started. What crashes is started again, with growing delays. Ctrl-C drains in such an order that
-what was acknowledged is stored; a second Ctrl-C ends everything at once (nothing is lost by that).
+Order: the engines, migrations, then gateway, writer, API and worker together. What crashes is
+started again, with growing delays. Ctrl-C drains in such an order that what was acknowledged is
+stored; a second Ctrl-C ends everything at once (nothing is lost by that).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -127,14 +127,17 @@ class Supervisor:
         self._console = Console(highlight=False, soft_wrap=True)
         scheme = "https" if settings.ingest_tls_cert_file else "http"
         http = f"{scheme}://127.0.0.1:{settings.ingest_http_port}"
-        self._children = [*_engines(settings)]
-        for name, url in (
-            ("ingest", f"{http}/readyz"),
-            ("writer", f"http://127.0.0.1:{settings.writer_metrics_port}/readyz"),
-            ("api", f"http://127.0.0.1:{settings.api_metrics_port}/readyz"),
-            ("worker", f"http://127.0.0.1:{settings.worker_metrics_port}/readyz"),
-        ):
-            self._children.append(Child(name, partial(_answers, url)))
+        self._engines = [*_engines(settings)]
+        self._own = [
+            Child(name, partial(_answers, url))
+            for name, url in (
+                ("ingest", f"{http}/readyz"),
+                ("writer", f"http://127.0.0.1:{settings.writer_metrics_port}/readyz"),
+                ("api", f"http://127.0.0.1:{settings.api_metrics_port}/readyz"),
+                ("worker", f"http://127.0.0.1:{settings.worker_metrics_port}/readyz"),
+            )
+        ]
+        self._children = [*self._engines, *self._own]
         self._people = ""
         self._stopping = asyncio.Event()
 
@@ -146,13 +149,11 @@ class Supervisor:
         watching: list[asyncio.Task[None]] = []
         try:
             self._check_ports()
-            for child in self._children:
-                if child.name == "ingest":
-                    await self._run("migrate")
-                    self._people = await self._run("init", *(["--demo"] if self._demo else []))
-                await self._start(child)
-                await self._wait_until_ready(child)
-                watching.append(asyncio.create_task(self._watch(child)))
+            await self._start_all(self._engines)
+            await self._run("migrate")
+            self._people = await self._run("init", *(["--demo"] if self._demo else []))
+            await self._start_all(self._own)
+            watching += [asyncio.create_task(self._watch(child)) for child in self._children]
             self._say_where_everything_is()
             await self._send_demo()
             await self._stopping.wait()
@@ -192,6 +193,14 @@ class Supervisor:
         for name, (host, port) in ports.items():
             _check_port(name, host, port)
 
+    async def _start_all(self, children: Sequence[Child]) -> None:
+        """Start them at once, and wait until all are ready."""
+        names = ", ".join(child.name for child in children)
+        with self._console.status(f"starting {names} …"):
+            for child in children:
+                await self._start(child)
+            await asyncio.gather(*map(self._wait_until_ready, children))
+
     async def _start(self, child: Child) -> None:
         child.process = await asyncio.create_subprocess_exec(
             *command(child.name),
@@ -217,20 +226,19 @@ class Supervisor:
         return output.decode()
 
     async def _wait_until_ready(self, child: Child) -> None:
-        with self._console.status(f"starting {child.name} …"):
-            deadline = monotonic() + READY_SECONDS_MAX
-            while not await child.is_ready():
-                if self._stopping.is_set():
-                    raise _Stopped
-                process = child.process
-                if process is None or process.returncode is not None:
-                    raise Unavailable(f"{child.name} did not start: {self._hint(child)}")
-                if monotonic() > deadline:
-                    raise Unavailable(
-                        f"{child.name} is not ready after {READY_SECONDS_MAX:.0f} s: "
-                        f"{self._hint(child)}"
-                    )
-                await asyncio.sleep(POLL_SECONDS)
+        deadline = monotonic() + READY_SECONDS_MAX
+        while not await child.is_ready():
+            if self._stopping.is_set():
+                raise _Stopped
+            process = child.process
+            if process is None or process.returncode is not None:
+                raise Unavailable(f"{child.name} did not start: {self._hint(child)}")
+            if monotonic() > deadline:
+                raise Unavailable(
+                    f"{child.name} is not ready after {READY_SECONDS_MAX:.0f} s: "
+                    f"{self._hint(child)}"
+                )
+            await asyncio.sleep(POLL_SECONDS)
         self._console.print(f"{child.name} is up")
 
     def _hint(self, child: Child) -> str:
