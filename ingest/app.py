@@ -1,6 +1,7 @@
 """Composition roots of the gateway and writer processes: everything is wired here, by name."""
 
 import asyncio
+import gc
 import hmac
 import logging
 import os
@@ -54,6 +55,9 @@ ROLL_UP_SECONDS: Final = 60.0
 # How long a log that is not there is left alone at most before it is tried again.
 LOG_RETRY_SECONDS_MAX: Final = 5.0
 LOG_FILE: Final = "log/log.db"
+# Requests in flight are some fifteen objects each: with Python's own thresholds (700, 10, 10), to
+# look among them for cycles again and again is a tenth of a small request.
+GC_THRESHOLDS: Final = (10_000, 20, 20)
 
 logger = logging.getLogger(__name__)
 
@@ -301,6 +305,8 @@ async def _until_told_to_stop() -> None:
 
 
 def _run(main: Coroutine[None, None, None]) -> int:
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         uvloop.run(main)
     except TelemetryFlowError as error:
