@@ -220,8 +220,11 @@ def _latency(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _values(result: Mapping[str, Any]) -> str:
-    rows = [(name, f"{value:,.0f}") for name, value in result["values"].items()]
-    return "<h2>Rates</h2>" + _table(("what", ""), rows) if rows else ""
+    rows = [
+        (name, f"{value:,.0f}" if value >= 100 else f"{value:.2f}")
+        for name, value in result["values"].items()
+    ]
+    return "<h2>Rates and costs</h2>" + _table(("what", ""), rows) if rows else ""
 
 
 def _all(figures: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any, Final
 
 from benchmarks.capacity import servers
+from benchmarks.capacity.inserts import insert_seconds
 from benchmarks.capacity.load import Options
 from benchmarks.capacity.measure import Figures, Stored, measure, send
 from benchmarks.capacity.servers import Server
@@ -215,6 +216,15 @@ def writer_and_insert(bench: Bench) -> None:
                 bench.values[f"{name}, rows a second queryable"] = median(stored.rows_a_second)
 
 
+def insert_alone(bench: Bench) -> None:
+    """What the engine spends on rows, by how many come at once."""
+    for signal in SIGNALS:
+        for rows, seconds in insert_seconds(bench.new_folder(), signal, bench.size).items():
+            name = f"INSERT of {signal}, {rows:,} rows at once, CPU seconds per million"
+            bench.values[name] = seconds
+            print(f"  {name:<60} {seconds:.2f}")
+
+
 def latency_against_load(bench: Bench) -> None:
     """Answers of a gateway on the embedded log at parts of what it carries, and at three times."""
     with servers.gateway(bench.new_folder(), {}) as server:
@@ -266,6 +276,7 @@ ALL: Final[dict[str, Callable[[Bench], None]]] = {
     "embedded": gateway_to_embedded_log,
     "tenants": workers_and_tenants,
     "kafka": gateway_to_kafka,
+    "insert": insert_alone,
     "pipeline": writer_and_insert,
     "latency": latency_against_load,
     "soak": soak,
