@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
+from shared.security.credentials import Credentials
 
 PRINCIPAL: Final = Principal("acme", 30)
 

@@ -21,12 +21,12 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Final
 
-from ingest.credentials import Credentials
 from ingest.directory import Directory
 from ingest.signals import Signal
 from shared.directory import new_tenant
 from shared.directory.directory_pb2 import Key
 from shared.errors import Unauthenticated
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers, new_key_id, new_secret
 
 T_MAX: Final = 4.5

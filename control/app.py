@@ -4,22 +4,26 @@ It alone knows adapters. The API and the worker are made of the same parts; what
 stands in control.processes.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+
+from aiohttp import web
 
 from control.api_keys import events as api_keys_events
 from control.api_keys import jobs as api_keys_jobs
 from control.api_keys.api import keys as api_keys_api
 from control.api_keys.api import limits as limits_api
 from control.api_keys.api import usage as usage_api
+from control.api_keys.authenticator import KeyAuthenticator
 from control.api_keys.commands import keys as api_keys
 from control.api_keys.commands import limits as ingestion_limits
 from control.api_keys.repository.keys import ApiKeys
 from control.api_keys.repository.limits import IngestionLimits
 from control.api_keys.usage import UsageCopy
+from control.api_keys.uses import KeyUses
 from control.audit import api as audit_api
 from control.audit import events as audit_events
 from control.audit import jobs as audit_jobs
@@ -64,6 +68,7 @@ from shared.cors import commands as cors_commands
 from shared.cors import domain as cors_domain
 from shared.email.mailer import open_mailer
 from shared.http.call import Services
+from shared.http.client_address import ClientAddress
 from shared.messaging import api as events_api
 from shared.messaging.commands import CommandBus
 from shared.messaging.events import EventBus
@@ -74,6 +79,7 @@ from shared.postgres.connection import Connection
 from shared.postgres.database import Database, UnitOfWork, address_of
 from shared.queue import api as queue_api
 from shared.queue.worker import JobHandlers
+from shared.security.credentials import carries_key
 from shared.security.password_policy import PasswordPolicy
 from shared.security.passwords import PasswordHasher
 from shared.security.peppers import Peppers
@@ -137,6 +143,7 @@ class Control:
     jobs: Sequence[JobHandlers]
     api_keys: UnitOfWork[ApiKeys]
     usage: UsageCopy
+    uses: KeyUses
     refusals: Refusals
     audit: Audit
 
@@ -157,11 +164,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         hasher = PasswordHasher(settings.password_hash_memory_kib)
         stack.callback(hasher.close)
         kit = _kit(settings, database, box=box, tokens=tokens, hasher=hasher)
-        access = Access()
-
-        async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
-            return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
-
+        uses = KeyUses(database)
         refusals = Refusals(database)
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
@@ -170,12 +173,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             settings=settings,
             commands=_command_bus(database, kit, Peppers.of(settings)),
             database=database,
-            authenticate=Authenticator(
-                database,
-                tokens,
-                caller_of,
-                password_expiry_days=settings.password_expiry_days,
-            ),
+            authenticate=_authenticate(settings, database, tokens, uses),
             extras={
                 Tokens: tokens,
                 Health: Health(settings, database),
@@ -193,9 +191,34 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             jobs=_jobs(database, kit, audit, settings),
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
+            uses=uses,
             refusals=refusals,
             audit=audit,
         )
+
+
+def _authenticate(
+    settings: Settings, database: Database, tokens: Tokens, uses: KeyUses
+) -> Callable[[web.Request], Awaitable[Caller]]:
+    """People by their access tokens, exporters and scripts by their API keys."""
+    access = Access()
+
+    async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
+        return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
+
+    by_token = Authenticator(
+        database, tokens, caller_of, password_expiry_days=settings.password_expiry_days
+    )
+    by_key = KeyAuthenticator(
+        database, Peppers.of(settings), ClientAddress(settings.api_trusted_proxies), uses
+    )
+
+    async def authenticate(request: web.Request) -> Caller:
+        if carries_key(request.headers.get):
+            return await by_key(request)
+        return await by_token(request)
+
+    return authenticate
 
 
 def _reading(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[type[Any], Any]:

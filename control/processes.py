@@ -87,6 +87,7 @@ async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Even
         tasks.create_task(cors.follow(stopping))
         tasks.create_task(feed.run(address_of(settings), stopping))
         tasks.create_task(control.refusals.run(stopping))
+        tasks.create_task(control.uses.run(stopping))
 
 
 async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:

@@ -1,14 +1,11 @@
 """Who may write: credentials checked against the tenants and keys in memory."""
 
 import hmac
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from time import time
 from typing import Final
 
-from ingest.credentials import Credentials
 from ingest.signals import Signal
 from shared.directory import (
     DEFAULT_TENANT,
@@ -22,11 +19,11 @@ from shared.directory import (
 from shared.directory.directory_pb2 import Key, Tenant
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Unauthenticated
+from shared.security.credentials import Credentials, is_within
 from shared.security.peppers import Peppers
 
 _PERMISSION: Final = {signal: f"{signal.value}:write" for signal in Signal}
 _RETENTION: Final = {signal: f"{signal.value}_retention_days" for signal in Signal}
-NETWORKS_CACHED_MAX: Final = 10_000
 _SCOPES: Final = {"X-Tenant-Id": "tenant", "X-Workspace-Id": "workspace"}
 
 
@@ -159,9 +156,7 @@ class Directory:
             raise Unauthenticated("unknown API key, or wrong secret")
         if key.has_ended or self.now() >= key.works_until:
             raise Unauthenticated(f"the API key {key.id} is revoked or expired: use a new one")
-        if key.allowed_networks and not _is_within(
-            credentials.address, tuple(key.allowed_networks)
-        ):
+        if key.allowed_networks and not is_within(credentials.address, tuple(key.allowed_networks)):
             raise Forbidden(f"the API key {key.id} may not be used from {credentials.address}")
         if _PERMISSION[signal] not in key.permissions:
             raise Forbidden(f"the API key {key.id} may not write {signal.value}")
@@ -181,14 +176,3 @@ def _principal_of(tenant: Tenant, signal: Signal, key: Key | None) -> Principal:
 def keyless_tenant(*, embedded: bool, host: str) -> str | None:
     """The default tenant where an unconfigured SDK may just send: embedded and loopback only."""
     return DEFAULT_TENANT if embedded and host in {"127.0.0.1", "::1", "localhost"} else None
-
-
-@lru_cache(maxsize=NETWORKS_CACHED_MAX)
-def _is_within(address: str, networks: tuple[str, ...]) -> bool:
-    try:
-        client = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped is not None:
-        client = client.ipv4_mapped
-    return any(client in ipaddress.ip_network(network) for network in networks)

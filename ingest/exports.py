@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
+from shared.security.credentials import Credentials
 
 # So that an answer always fits the 4 MiB that OTLP allows a response (C028).
 MESSAGE_CHARACTERS_MAX: Final = 1_000

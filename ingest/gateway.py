@@ -17,7 +17,6 @@ from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
 from ingest.codec.reference.items import Receipt
-from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
 from ingest.ledger.counts import At, GatewayCounts, minute_now
@@ -27,6 +26,7 @@ from ingest.routing import items_of, requests_by_tenant, summed
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
+from shared.security.credentials import Credentials
 
 # A larger body is mapped, or parted by tenants, in a thread: it does not hold up the event loop.
 INLINE_BYTES_MAX: Final = 256 * 1024

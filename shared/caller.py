@@ -1,4 +1,4 @@
-"""Who is calling: the person or the process behind a command, and what they may do.
+"""Who is calling: the person, key or process behind a command, and what they may do.
 
 The caller of the request that runs is kept in a context variable, for the audit context of events
 and for log lines; what decides about permissions takes it as an argument.
@@ -19,7 +19,7 @@ EVERYTHING: Final = "*:*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A user within one tenant of their organization, or the product itself.
+    """A user within one tenant of their organization, an API key, or the product itself.
 
     *permissions* are names `resource:action`, *permissions_everywhere* those of them that are held
     in the whole organization and not in this tenant alone; *tier* is the strongest tier of the
@@ -29,6 +29,8 @@ class Caller:
 
     kind: str = "user"
     user_id: UUID | None = None
+    # Of an API key: what its holder sends beside the secret.
+    key_id: str = ""
     email: str = ""
     organization_id: UUID | None = None
     workspace_id: UUID | None = None
@@ -75,7 +77,7 @@ class Caller:
 class ForeignTenant(Forbidden):
     """*by* asked for a tenant that is none of theirs."""
 
-    def __init__(self, by: Caller, wanted: UUID) -> None:
+    def __init__(self, by: Caller, wanted: UUID | str) -> None:
         super().__init__("X-Tenant-Id names a tenant that is not yours")
         self.by = by
         self.wanted = wanted
@@ -114,5 +116,6 @@ def current_context() -> dict[str, Any]:
         "requestId": caller.request_id or None,
         "ipAddress": caller.ip_address or None,
         "userAgent": caller.user_agent or None,
+        **({"keyId": caller.key_id} if caller.key_id else {}),
         **caller.context,
     }

@@ -15,13 +15,13 @@ import uvloop
 from benchmarks.no_gateway import PRINCIPAL, NoGateway
 from ingest.codec import Encoder
 from ingest.codec.reference import Encoder as ReferenceEncoder
-from ingest.credentials import Credentials
 from ingest.exports import FULL_SUCCESS, Answer, Encoding, Exporter
 from ingest.receivers.grpc import GrpcReceiver
 from ingest.receivers.grpc_grpcio import GrpcioReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.signals import Signal
+from shared.security.credentials import Credentials
 
 RECEIVERS = {"http": HttpReceiver, "grpc": GrpcReceiver, "grpcio": GrpcioReceiver}
 # As the gateway fills its blocks under load.

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
+from shared.security.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
 
 _NAMES: Final = {name: name.encode() for name in CREDENTIAL_HEADERS}
 _RAW_NAMES: Final = tuple(_NAMES.values())

@@ -10,7 +10,6 @@ import random
 from contextlib import suppress
 from typing import Final, cast
 
-from ingest.credentials import Credentials
 from ingest.exports import FULL_SUCCESS, Encoding
 from ingest.receivers import http2
 from ingest.receivers.answers import encoded_answer
@@ -33,6 +32,7 @@ from ingest.receivers.listener import Listener
 from ingest.receivers.statuses import Broken, DeadlineExceeded, Slow, grpc_trailers, refusal_of
 from ingest.receivers.tls import protocol_of
 from shared.errors import TelemetryFlowError, Unavailable
+from shared.security.credentials import Credentials
 
 RESPONSE_HEADERS: Final = (
     (b":status", b"200"),

@@ -7,13 +7,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from ingest.credentials import Credentials
 from ingest.receivers.bodies import IDENTITY, Hold, encoding_named
 from ingest.receivers.http2 import Headers
 from ingest.receivers.limits import Limits
 from ingest.receivers.statuses import Broken, HeadersTooLarge, NotImplementedHere
 from ingest.signals import Signal
 from shared.errors import Invalid, TooLarge, Unsupported
+from shared.security.credentials import Credentials
 
 _SERVICES: Final = {
     Signal.TRACES: "opentelemetry.proto.collector.trace.v1.TraceService",

@@ -14,7 +14,6 @@ from urllib.parse import unquote
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from ingest.credentials import Credentials
 from ingest.exports import Encoding, Exporter
 from ingest.receivers.answers import encoded_answer
 from ingest.receivers.bodies import Hold
@@ -33,6 +32,7 @@ from ingest.receivers.statuses import DETAILS_TRAILER, Broken, refusal_of, statu
 from ingest.receivers.tls import ServerTls
 from ingest.signals import Signal
 from shared.errors import TelemetryFlowError, Unavailable
+from shared.security.credentials import Credentials
 
 _WATCH_POLL_SECONDS: Final = 0.5
 _CODE_OF: Final = {code.value[0]: code for code in grpc.StatusCode}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from ingest.credentials import Credentials
 from ingest.receivers import http_responses as responses
 from ingest.receivers.bodies import Hold
 from ingest.receivers.fields import address_of, credential_key, credentials_in
@@ -31,6 +30,7 @@ from ingest.receivers.http_requests import (
 )
 from ingest.receivers.statuses import Slow
 from shared.errors import Invalid, TelemetryFlowError, TooLarge
+from shared.security.credentials import Credentials
 
 if TYPE_CHECKING:
     from ingest.receivers.http import HttpReceiver

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.credentials import Credentials
 from ingest.exports import Encoding
 from ingest.receivers.bodies import IDENTITY, encoding_named
 from ingest.receivers.limits import Limits
 from ingest.receivers.statuses import LengthRequired, MethodNotAllowed
 from ingest.signals import Signal
 from shared.errors import Invalid, NotFound, TooLarge, Unauthenticated, Unsupported
+from shared.security.credentials import Credentials
 
 SIGNAL_OF_PATH: Final = {
     path.format(signal.value).encode(): signal

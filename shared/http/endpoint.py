@@ -27,6 +27,7 @@ from shared.http.request_id import request_id_of
 from shared.http.routes import Route
 from shared.http.throttle import Allowance, Throttle
 from shared.messaging.commands import ANYBODY, SIGNED_IN
+from shared.security.credentials import KEY_HEADERS
 
 # A body that does not arrive in that time is given up, so that slow clients hold nothing.
 BODY_SECONDS_MAX: Final = 30
@@ -68,10 +69,8 @@ def endpoint(route: Route, gate: Gate) -> Callable[[web.Request], Awaitable[web.
             raise
         request[CALLER] = caller
         with acting_as(caller):
-            if caller.user_id is not None:
-                allowance = gate.throttle.take(f"user {caller.user_id}")
-            elif allowance is None:
-                allowance = gate.throttle.take(f"address {address}")
+            if allowance is None or caller.kind != NOBODY.kind:
+                allowance = gate.throttle.take(_counted_as(caller))
             _permit(route, caller)
             body = await _body(route, request, gate.services.settings.api_body_bytes_max)
             arguments = _arguments(route, request, body)
@@ -115,10 +114,17 @@ def _refused(request: web.Request, address: str, error: TelemetryFlowError) -> C
     known = request.get(CALLER)
     if isinstance(error, Unauthenticated):
         # Failed sign-ins are events of their own.
-        is_told = known is None and "Authorization" in request.headers
+        sent = ("Authorization", *KEY_HEADERS)
+        is_told = known is None and any(name in request.headers for name in sent)
         return _from_where(NOBODY, request, address) if is_told else None
     by = error.by if isinstance(error, ForeignTenant) else known or NOBODY
     return _from_where(by, request, address)
+
+
+def _counted_as(caller: Caller) -> str:
+    if caller.user_id is not None:
+        return f"user {caller.user_id}"
+    return f"key {caller.key_id}" if caller.key_id else f"address {caller.ip_address}"
 
 
 def _permit(route: Route, caller: Caller) -> None:
@@ -126,6 +132,8 @@ def _permit(route: Route, caller: Caller) -> None:
         return
     if caller.unsettled and not route.is_open_to_unsettled:
         raise Forbidden(caller.unsettled)
+    if caller.key_id and not route.is_open_to_keys:
+        raise Forbidden("this is for people: API keys send telemetry and read it")
     if route.permission != SIGNED_IN:
         caller.require(route.permission)
 

@@ -17,7 +17,7 @@ from shared.settings import Settings
 REFERENCE: Final = "#/components/schemas/{model}"
 _MEANING: Final = {
     400: "The request is not right: `errors` says which fields, and why.",
-    401: "The access token is missing, expired or revoked: sign in, or refresh it.",
+    401: "The access token or API key is missing, expired or revoked: sign in, or refresh it.",
     403: "You are known, but this needs a permission that you do not have.",
     404: "No such thing, or none that you may see.",
     409: "It already exists, or its state does not allow this.",
@@ -45,6 +45,7 @@ def openapi(modules: Sequence[Routes], settings: Settings) -> dict[str, Any]:
             "version": version("telemetryflow"),
             "description": (
                 "Sign in with `POST /auth/login`, then send `Authorization: Bearer <accessToken>`. "
+                "Telemetry is read with API keys too. "
                 "Errors are `application/problem+json`. Lists are pages; edits heed `If-Match`; a "
                 "`POST` with an `Idempotency-Key` is carried out once, however often it is sent."
             ),
@@ -56,7 +57,13 @@ def openapi(modules: Sequence[Routes], settings: Settings) -> dict[str, Any]:
         "components": {
             "schemas": _schemas(routes),
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apiKey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-API-Key",
+                    "description": "`<key id>:<secret>`; `Authorization: Bearer` takes it too",
+                },
             },
         },
     }
@@ -83,7 +90,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "description": "\n\n".join(part for part in (rest.strip(), _permission(route)) if part),
         "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
         "responses": _responses(route),
-        "security": [] if route.permission == ANYBODY else [{"bearer": []}],
+        "security": _security(route),
         "x-permission": route.permission,
     }
     if route.body is not None:
@@ -94,6 +101,12 @@ def _operation(route: Route) -> dict[str, Any]:
     return operation
 
 
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    if route.permission == ANYBODY:
+        return []
+    return [{"bearer": []}, {"apiKey": []}] if route.is_open_to_keys else [{"bearer": []}]
+
+
 def _permission(route: Route) -> str:
     match route.permission:
         case permission if permission == ANYBODY:
@@ -101,7 +114,8 @@ def _permission(route: Route) -> str:
         case permission if permission == SIGNED_IN:
             return "For everybody who has signed in."
         case permission:
-            return f"Needs the permission `{permission}`."
+            keys = " of a person or an API key" if route.is_open_to_keys else ""
+            return f"Needs the permission `{permission}`{keys}."
 
 
 def _path_parameters(route: Route) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ class Route:
     is_versioned: bool = False
     # Whether a person who must first change the password or confirm something may call it.
     is_open_to_unsettled: bool = False
+    # Whether API keys that have the permission may call it, as people do.
+    is_open_to_keys: bool = False
     # Whether answers hold a secret that is shown once: they are kept for no repeat.
     has_secret: bool = False
     # Counted against the limit of sign-in routes, by address.
@@ -69,6 +71,8 @@ class Routes:
 
     tag: str
     description: str
+    # What its routes say of API keys.
+    is_open_to_keys: bool = False
     found: list[Route] = field(default_factory=list)
 
     def add(self, method: str, path: str, *, permission: str, **options: Any) -> Declare:
@@ -84,6 +88,7 @@ class Routes:
                 handler=handler,
                 permission=permission,
                 tag=self.tag,
+                is_open_to_keys=self.is_open_to_keys,
                 **options,
             )
             self.found.append(route)

@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 
-from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.memory_budget import MemoryBudget
 from ingest.signals import Signal
 from shared.errors import Unauthenticated
+from shared.security.credentials import Credentials
 
 KEY_ID = "tfk_" + "0123456789abcdef" * 2
 SECRET = "tfs_" + "0123456789abcdef" * 4

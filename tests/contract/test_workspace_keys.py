@@ -21,7 +21,6 @@ from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec.reference.native import Reader
 from ingest.compression import compression
-from ingest.credentials import Credentials
 from ingest.dead_letters import DeadLetterLimits
 from ingest.directory import Directory
 from ingest.exports import FULL_SUCCESS, Encoding
@@ -33,6 +32,7 @@ from ingest.ranges import BatchLimits
 from ingest.records import from_headers
 from ingest.signals import LEDGER_TOPIC, Signal
 from shared.errors import Invalid, Unavailable
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from tests.contract.raw_grpc import EXPORT, grpc_server
 from tests.contract.raw_http import JSON, PROTOBUF, http_server, post

@@ -5,10 +5,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks import payloads
 from ingest.codec.reference.wire import decoded
-from ingest.credentials import Credentials
 from ingest.exports import Encoding
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.directory.directory_pb2 import Quota
+from shared.security.credentials import Credentials
 from tests.contract.test_workspace_keys import (
     TENANT_ID,
     Served,

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias, cast
 
-from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.memory_budget import MemoryBudget
@@ -21,6 +20,7 @@ from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
 from ingest.receivers.listener import Listener
 from ingest.signals import Signal
+from shared.security.credentials import Credentials
 
 # Small, so that inputs of a few kilobytes reach them.
 LIMITS: Final = Limits(

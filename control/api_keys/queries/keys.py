@@ -67,7 +67,8 @@ class ApiKeyView(Versioned):
     replaced_by: UUID | None
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(
-        description="when data that came with it was stored, to the minute, a minute or so late"
+        description="when data that came with it was stored, or it last read; to the minute, a "
+        "minute or so late"
     )
     recent_items: int = Field(
         description="spans, points and log records stored with it in the last 30 days",

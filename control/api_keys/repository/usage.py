@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 from control.api_keys.domain.quotas import NEARLY_USED_PERCENT, Noted, Quota, month_after
 from shared.messaging.events import Event
@@ -12,6 +12,8 @@ from shared.postgres.connection import Connection
 ROWS_AT_ONCE_MAX: Final = 10_000
 # Any number, the same for all processes of this product.
 _ONE_AT_A_TIME: Final = 0x7E1E_05A
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,14 @@ class UsedInADay:
     signal: str
     items: int
     bytes: int
+    last_used_at: datetime
+
+
+class KeyUse(NamedTuple):
+    """When a key was last used for a tenant (its name in telemetry), to the minute."""
+
+    tenant: str
+    key_id: str
     last_used_at: datetime
 
 
@@ -75,13 +85,17 @@ class UsageRows:
                 day,
                 *_columns(part, "tenant", "key_id", "signal", "items", "bytes"),
             )
-        last: dict[str, UsedInADay] = {}
+        last: dict[str, KeyUse] = {}
         for row in rows:
             if row.key_id and (
                 row.key_id not in last or last[row.key_id].last_used_at < row.last_used_at
             ):
-                last[row.key_id] = row
-        for part in _parts(list(last.values())):
+                last[row.key_id] = KeyUse(row.tenant, row.key_id, row.last_used_at)
+        await self.save_uses(list(last.values()))
+
+    async def save_uses(self, uses: Sequence[KeyUse]) -> None:
+        """When keys were used, each once; what is older than what is known changes nothing."""
+        for part in _parts(uses):
             await self._connection.execute(
                 """
                 INSERT INTO api_key_uses (key_id, organization_id, tenant_id, last_used_at)
@@ -148,12 +162,12 @@ class UsageRows:
         self.events += quota.events(noted, after)
 
 
-def _parts(rows: Sequence[UsedInADay]) -> Iterator[Sequence[UsedInADay]]:
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     for first in range(0, len(rows), ROWS_AT_ONCE_MAX):
         yield rows[first : first + ROWS_AT_ONCE_MAX]
 
 
-def _columns(rows: Sequence[UsedInADay], *names: str) -> list[list[Any]]:
+def _columns(rows: Sequence[Any], *names: str) -> list[list[Any]]:
     return [[getattr(row, name) for row in rows] for name in names]
 
 

@@ -17,7 +17,9 @@ from shared.http.call import Answer, Call
 from shared.http.routes import Routes
 from shared.spreadsheets import cell_of
 
-routes = Routes("Telemetry: logs", "Log records: search, volume, context, export.")
+routes = Routes(
+    "Telemetry: logs", "Log records: search, volume, context, export.", is_open_to_keys=True
+)
 
 _COLUMNS: Final = (
     *("time", "service", "severityNumber", "severityText", "body", "traceId", "spanId"),

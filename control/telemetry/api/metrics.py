@@ -22,7 +22,11 @@ from shared.http.models import Text
 from shared.http.problems import InvalidFields
 from shared.http.routes import Routes
 
-routes = Routes("Telemetry: metrics", "Metrics: names, labels, values, exemplars; any numbers.")
+routes = Routes(
+    "Telemetry: metrics",
+    "Metrics: names, labels, values, exemplars; any numbers.",
+    is_open_to_keys=True,
+)
 
 _PERMISSIONS = {
     "metric": "metrics:read",

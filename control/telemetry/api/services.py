@@ -8,7 +8,9 @@ from control.telemetry.queries.answers import RangeQuery
 from shared.http.call import Answer, Call
 from shared.http.routes import Routes
 
-routes = Routes("Telemetry: services", "Which services there are, and how they do.")
+routes = Routes(
+    "Telemetry: services", "Which services there are, and how they do.", is_open_to_keys=True
+)
 
 
 @routes.get(

@@ -16,7 +16,9 @@ from control.telemetry.queries.traces import SPAN_ITEMS, SpanConditions
 from shared.http.call import Call
 from shared.http.routes import Routes
 
-routes = Routes("Telemetry: live", "What arrives, as it arrives (server-sent events).")
+routes = Routes(
+    "Telemetry: live", "What arrives, as it arrives (server-sent events).", is_open_to_keys=True
+)
 
 EVENT_STREAM: Final = "text/event-stream"
 _SECONDS: Final = Field(ge=1, le=TAIL_SECONDS_MAX, description="how long to follow")

@@ -13,7 +13,9 @@ from shared.http.call import Answer, Call
 from shared.http.models import View
 from shared.http.routes import Routes
 
-routes = Routes("Telemetry: traces", "Spans and traces: search, waterfall, latencies.")
+routes = Routes(
+    "Telemetry: traces", "Spans and traces: search, waterfall, latencies.", is_open_to_keys=True
+)
 
 
 @routes.get(
@@ -56,12 +58,13 @@ async def get_latency_heatmap(call: Call, query: traces.HeatmapQuery) -> Answer:
 async def get_trace(call: Call, query: traces.TraceQuery) -> View | Answer:
     """Get a trace as a waterfall, with critical path, gaps and log records.
 
-    With `format=otlp` or `format=jaeger`, in those shapes instead.
+    The records are left out for who may not read logs (`logs:read`). With `format=otlp` or
+    `format=jaeger`, in those shapes instead.
     """
-    trace = call.text("trace")
+    trace, with_logs = call.text("trace"), call.caller.may("logs:read")
     async with reading(call) as found:
         if query.format == "json":
-            return await traces.get_trace(found, trace, query)
+            return await traces.get_trace(found, trace, query, with_logs=with_logs)
         rows, _ = await traces.spans_of_trace(found, trace, query)
         return Answer(orjson.dumps(otlp_of(rows) if query.format == "otlp" else jaeger_of(rows)))
 
@@ -73,7 +76,9 @@ async def get_trace(call: Call, query: traces.TraceQuery) -> View | Answer:
     answer=attributes.KeyList,
 )
 async def list_attribute_keys(call: Call, query: attributes.KeysQuery) -> Answer:
-    """List the attributes of spans or log records."""
+    """List the attributes of spans or log records; the latter need `logs:read` too."""
+    if query.signal == "logs":
+        call.caller.require("logs:read")
     return await answered(
         call, query, partial(attributes.list_keys, query=query), span=query.fixed_span
     )

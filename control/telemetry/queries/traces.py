@@ -300,12 +300,14 @@ async def spans_of_trace(
     return rows[:SPANS_OF_TRACE_MAX], len(rows) > SPANS_OF_TRACE_MAX
 
 
-async def get_trace(reading: Reading, trace: str, query: TraceQuery) -> TraceView:
+async def get_trace(
+    reading: Reading, trace: str, query: TraceQuery, *, with_logs: bool = True
+) -> TraceView:
     """The waterfall, with the log records of the trace."""
     rows, is_truncated = await spans_of_trace(reading, trace, query)
     found = waterfall_of(rows)
     span = TimeRange(found.start_ns, found.end_ns + 1)
-    logs = await _logs_of(reading, hex_id(trace, 32), span)
+    logs = await _logs_of(reading, hex_id(trace, 32), span) if with_logs else []
     return TraceView(
         trace_id=hex_id(trace, 32),
         start_time=iso(found.start_ns),

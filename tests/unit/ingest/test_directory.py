@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from ingest.credentials import Credentials
 from ingest.directory import Directory, TenantContradiction, keyless_tenant
 from ingest.directory_follower import DIRECTORY_FILE, state_at_start
 from ingest.signals import Signal
@@ -12,6 +11,7 @@ from shared.directory import PLATFORM_KEY_ID, new_tenant, platform_secret, reten
 from shared.directory.directory_pb2 import FollowResponse, Key
 from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, Invalid, Unauthenticated
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from shared.settings import Settings
 from tests.directory_states import DAYS, add_key, add_tenant, state_of

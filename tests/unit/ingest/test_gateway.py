@@ -13,7 +13,6 @@ from ingest.admission import Admission
 from ingest.batcher import Batcher, BlockLimits
 from ingest.codec import Appended, Malformed
 from ingest.compression import compression
-from ingest.credentials import Credentials
 from ingest.directory import Directory
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.gateway import Gateway
@@ -23,6 +22,7 @@ from ingest.memory_budget import MemoryBudget
 from ingest.records import from_headers
 from ingest.signals import Signal
 from shared.errors import Invalid, Unauthenticated, Unavailable
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from tests.directory_states import state_of
 from tests.fakes import MemoryLog

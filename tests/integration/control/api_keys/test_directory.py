@@ -17,7 +17,6 @@ from control.api_keys.directory import DirectoryFeed, _pages
 from control.api_keys.directory_server import serve_directory
 from ingest.admission import Admission, QuotaUsed, Throttled
 from ingest.codec import Encoder
-from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.directory_follower import DIRECTORY_FILE, DirectoryFollower
 from ingest.signals import Signal
@@ -26,6 +25,7 @@ from shared.directory.state import DirectoryState
 from shared.errors import Forbidden, TelemetryFlowError, Unauthenticated
 from shared.postgres.database import address_of
 from shared.postgres.scope import PLATFORM
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from tests.control.client import Client
 from tests.control.product import Running, running, settings_for

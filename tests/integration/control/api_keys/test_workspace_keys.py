@@ -10,13 +10,13 @@ import pytest
 from control.api_keys.directory import DirectoryFeed
 from control.api_keys.jobs import look_after_keys
 from control.api_keys.repository.keys import KEYS_OF_A_WORKSPACE_MAX
-from ingest.credentials import Credentials
 from ingest.directory import Directory, Principal
 from ingest.signals import Signal
 from shared.directory.directory_pb2 import FollowRequest
 from shared.errors import Forbidden, Unauthenticated
 from shared.messaging.events import utc_now
 from shared.postgres.scope import PLATFORM
+from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from tests.control.client import Client
 from tests.control.product import PASSWORD, Running

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.instructions import Sink, deliver
-from ingest.credentials import Credentials
 from ingest.directory import Principal
 from ingest.exports import FULL_SUCCESS, Answer, Encoding
 from ingest.receivers.http import HttpReceiver
@@ -19,6 +18,7 @@ from ingest.receivers.http_requests import Export
 from ingest.receivers.limits import Limits
 from ingest.signals import Signal
 from shared.errors import Forbidden
+from shared.security.credentials import Credentials
 from tests.contract.fake_gateway import BEARER, Exported, FakeGateway
 
 EXPORT = Export(Signal.TRACES, Encoding.PROTOBUF, Credentials(), "", 3)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.credentials import CREDENTIAL_HEADERS, Credentials, credentials_of
 from shared.errors import Unauthenticated
+from shared.security.credentials import CREDENTIAL_HEADERS, Credentials, carries_key, credentials_of
 
 HEX = "0123456789abcdef"
 ID = f"tfk_{HEX * 2}"
@@ -107,3 +107,22 @@ def test_any_text_is_credentials_or_a_refusal(headers: dict[str, str]) -> None:
 def test_the_secret_does_not_show() -> None:
     assert HEX * 4 not in repr(of({"x-api-key": PAIR}))
     assert ID in repr(of({"x-api-key": PAIR}))
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_key"),
+    [
+        ({"authorization": f"Bearer {PAIR}"}, True),
+        ({"authorization": f" bearer  {PAIR.replace('_', '-').upper()}"}, True),
+        ({"authorization": "Basic x"}, True),
+        ({"x-api-key": ""}, True),
+        ({"x-telemetryflow-key-secret": SECRET}, True),
+        ({"authorization": "Bearer eyJhbGciOiJIUzI1NiJ9.e30.x", "x-tenant-id": "acme"}, False),
+        ({"authorization": "Bearer"}, False),
+        ({}, False),
+    ],
+)
+def test_an_API_key_is_told_from_the_token_of_a_person(
+    headers: Mapping[str, str], is_key: bool
+) -> None:
+    assert carries_key(headers.get) is is_key

@@ -12,9 +12,11 @@ X-Tenant-Id and X-Workspace-Id may stand beside it. No message here ever repeats
 
 import base64
 import binascii
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from shared.errors import Unauthenticated
@@ -36,6 +38,9 @@ CREDENTIAL_HEADERS: Final = (
     "x-tenant-id",
     "x-workspace-id",
 )
+KEY_HEADERS: Final = ("x-api-key", *_PAIRS[0], *_PAIRS[1])
+_AUTHORIZATION_OF_KEY: Final = re.compile(r"\s*(basic\s|bearer\s+tf[ks][_-])", re.IGNORECASE)
+NETWORKS_CACHED_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,25 @@ def credentials_of(get: Callable[[str], str | None], address: str = "") -> Crede
     return Credentials(
         key_id, secret, _scope(get, "x-tenant-id"), _scope(get, "x-workspace-id"), address
     )
+
+
+def carries_key(get: Callable[[str], str | None]) -> bool:
+    """Whether an API key is meant, where people's access tokens are taken too."""
+    if any(get(name) is not None for name in KEY_HEADERS):
+        return True
+    return _AUTHORIZATION_OF_KEY.match(get("authorization") or "") is not None
+
+
+@lru_cache(maxsize=NETWORKS_CACHED_MAX)
+def is_within(address: str, networks: tuple[str, ...]) -> bool:
+    """Whether *address* is in one of *networks* (CIDR)."""
+    try:
+        client = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(client, ipaddress.IPv6Address) and client.ipv4_mapped is not None:
+        client = client.ipv4_mapped
+    return any(client in ipaddress.ip_network(network) for network in networks)
 
 
 def _claims(get: Callable[[str], str | None]) -> list[tuple[str, str] | None]:
