@@ -56,6 +56,7 @@ from control.telemetry.api import metrics as metrics_api
 from control.telemetry.api import services as services_api
 from control.telemetry.api import tail as tail_api
 from control.telemetry.api import traces as traces_api
+from control.telemetry.arrivals import Arrivals
 from control.telemetry.queries.cursors import Cursors
 from control.telemetry.queries.engine import Engine
 from control.telemetry.queries.tail import Tails
@@ -144,6 +145,7 @@ class Control:
     api_keys: UnitOfWork[ApiKeys]
     usage: UsageCopy
     uses: KeyUses
+    arrivals: Arrivals
     refusals: Refusals
     audit: Audit
 
@@ -164,7 +166,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
         hasher = PasswordHasher(settings.password_hash_memory_kib)
         stack.callback(hasher.close)
         kit = _kit(settings, database, box=box, tokens=tokens, hasher=hasher)
-        uses = KeyUses(database)
+        uses, arrivals = KeyUses(database), Arrivals()
         refusals = Refusals(database)
         cache = await stack.enter_async_context(cache_of(settings))
         clickhouse = await stack.enter_async_context(ClickHouse(ClickHouseAddress.of(settings)))
@@ -179,7 +181,8 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
                 Health: Health(settings, database),
                 Trail: Trail(audit.keys, audit.archive),
             }
-            | _reading(settings, clickhouse, cache),
+            | _reading(settings, clickhouse, cache)
+            | {Tails: Tails(arrivals)},
             refused=refusals,
         )
         yield Control(
@@ -192,6 +195,7 @@ async def open_control(settings: Settings) -> AsyncIterator[Control]:
             api_keys=UnitOfWork(database, ApiKeys),
             usage=UsageCopy(database, clickhouse, settings.clickhouse_database),
             uses=uses,
+            arrivals=arrivals,
             refusals=refusals,
             audit=audit,
         )
@@ -229,7 +233,7 @@ def _reading(settings: Settings, clickhouse: ClickHouse, cache: Cache) -> dict[t
         cache=cache,
         cursors=Cursors.of(settings),
     )
-    return {Cache: cache, ClickHouse: clickhouse, Engine: engine, Tails: Tails()}
+    return {Cache: cache, ClickHouse: clickhouse, Engine: engine}
 
 
 def _kit(

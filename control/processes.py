@@ -5,6 +5,7 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final
 
 import uvloop
@@ -15,6 +16,7 @@ from control.api_keys.directory_server import serve_directory
 from control.app import ROUTES, Control, open_control
 from control.audit.recorder import Recorder
 from control.housekeeping import keep_house, keep_trail
+from control.telemetry.arrivals import Follow
 from shared.cors.middleware import TenantRules, cors_middleware
 from shared.errors import Conflict
 from shared.http.application import build_application
@@ -32,9 +34,9 @@ DRAIN_SECONDS_MAX: Final = 20.0
 logger = logging.getLogger(__name__)
 
 
-def run_api(settings: Settings) -> int:
-    """Serve the API until SIGTERM or SIGINT; the exit code."""
-    return _run(settings, _serve, "api")
+def run_api(settings: Settings, follow: Follow) -> int:
+    """Serve the API until SIGTERM or SIGINT; the exit code. *follow* tells what is stored."""
+    return _run(settings, partial(_serve, follow=follow), "api")
 
 
 def run_worker(settings: Settings) -> int:
@@ -63,7 +65,9 @@ def _run(
     return 0
 
 
-async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:
+async def _serve(
+    control: Control, stack: AsyncExitStack, stopping: asyncio.Event, *, follow: Follow
+) -> None:
     settings = control.settings
     cors = TenantRules(control.database)
     runner = web.AppRunner(
@@ -88,6 +92,7 @@ async def _serve(control: Control, stack: AsyncExitStack, stopping: asyncio.Even
         tasks.create_task(feed.run(address_of(settings), stopping))
         tasks.create_task(control.refusals.run(stopping))
         tasks.create_task(control.uses.run(stopping))
+        tasks.create_task(control.arrivals.run(follow, stopping))
 
 
 async def _work(control: Control, stack: AsyncExitStack, stopping: asyncio.Event) -> None:

@@ -7,11 +7,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from time import monotonic, time
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -24,6 +24,7 @@ from ingest.directory_follower import DirectoryFollower
 from ingest.embedded_log import EmbeddedLog
 from ingest.embedded_log.limits import Limits as LogLimits
 from ingest.gateway import Gateway
+from ingest.ingested import follow_ingested
 from ingest.kafka_log import KafkaAccess, KafkaLog, TopicRules
 from ingest.ledger.counts import GatewayCounts
 from ingest.ledger.writer import LedgerWriter
@@ -115,6 +116,20 @@ async def open_embedded_log(settings: Settings) -> EmbeddedLog:
             retention_bytes=settings.log_retention_bytes,
         ),
     )
+
+
+async def follow_log(settings: Settings, tell: Callable[[Mapping[str, Any] | None], None]) -> None:
+    """Tell what is stored from now on (`follow_ingested`), until cancelled.
+
+    Raises Unavailable when there is no log here; none is made.
+    """
+    if not settings.kafka_brokers and not (settings.data_dir / LOG_FILE).exists():
+        raise Unavailable(f"there is no embedded log in {settings.data_dir}")
+    log = await open_log(settings)
+    try:
+        await follow_ingested(log, tell)
+    finally:
+        await log.close()
 
 
 async def _gateway(settings: Settings, worker: int) -> None:

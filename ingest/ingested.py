@@ -15,8 +15,9 @@ A document is appended before the offset is committed, so it may come twice afte
 same `id`: whoever adds up counts ignores an id that was seen.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -27,6 +28,10 @@ from ingest.signals import INGESTED_TOPIC
 
 INGESTED_VERSION: Final = 1
 COUNTS_PER_DOCUMENT_MAX: Final = 1_000
+# Of one read of a follower, which waits so long at most.
+_READ_RECORDS_MAX: Final = 100
+_READ_BYTES_MAX: Final = 4 * 1024 * 1024
+_WAIT_SECONDS: Final = 1.0
 
 # Table, tenant, key, minute.
 _Place = tuple[str, str, str, int]
@@ -74,6 +79,30 @@ async def append_ingested(
         documents.append((orjson.dumps(document), ()))
     target = partition % await log.partitions(INGESTED_TOPIC)
     await log.append_many(INGESTED_TOPIC, target, documents)
+
+
+async def follow_ingested(
+    log: TelemetryLog, tell: Callable[[Mapping[str, Any] | None], None]
+) -> None:
+    """Tell each document that is appended from now on, until cancelled; None once that begins.
+
+    Raises Unavailable when the log cannot be read. What is no document is left out.
+    """
+    partitions = range(await log.partitions(INGESTED_TOPIC))
+    at = {one: (await log.bounds(INGESTED_TOPIC, one))[1] for one in partitions}
+    tell(None)
+    while True:
+        for partition in partitions:
+            records = await log.read(
+                *(INGESTED_TOPIC, partition, at[partition]),
+                records_max=_READ_RECORDS_MAX,
+                bytes_max=_READ_BYTES_MAX,
+                wait_seconds=_WAIT_SECONDS / len(partitions),
+            )
+            for record in records:
+                at[partition] = record.offset + 1
+                with contextlib.suppress(orjson.JSONDecodeError):
+                    tell(orjson.loads(record.value))
 
 
 def counted(outcomes: Mapping[str, Iterable[PlannedRecord]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from rich.console import Console
 
+from control.telemetry.arrivals import Tell
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.embedded.__main__ import serve
 from shared.clickhouse.migrate import Migrator
@@ -50,8 +51,14 @@ def api(settings: Settings, _options: Namespace) -> int:
     """The API of the control plane."""
     from control.processes import run_api  # noqa: PLC0415 - as above
 
+    async def follow(tell: Tell) -> None:
+        # The log is the data plane's, which knows what it tells; loaded once somebody waits for it.
+        from ingest.app import follow_log  # noqa: PLC0415 - as above
+
+        await follow_log(settings, tell)
+
     set_up_logging(settings, "api")
-    return run_api(settings)
+    return run_api(settings, follow)
 
 
 def worker(settings: Settings, _options: Namespace) -> int:

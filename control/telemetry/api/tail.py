@@ -1,100 +1,204 @@
-"""Live tails as server-sent events (HTML standard, section 9.2)."""
+"""Live tails, as server-sent events (HTML standard, section 9.2) or over a WebSocket (RFC 6455)."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Final
 
 from aiohttp import web
 from pydantic import BaseModel, Field
 
 from control.telemetry.queries.engine import reading
-from control.telemetry.queries.logs import LOG_ITEMS, LogConditions, log_view
-from control.telemetry.queries.paging import Items
+from control.telemetry.queries.logs import LOG_ITEMS, LogConditions, LogView, log_view
 from control.telemetry.queries.spans import SpanView, span_fields
-from control.telemetry.queries.sql import Fragment
-from control.telemetry.queries.tail import TAIL_SECONDS_MAX, Tails
+from control.telemetry.queries.tail import (
+    TAIL_CURSOR_CHARACTERS_MAX,
+    TAIL_SECONDS_MAX,
+    Followed,
+    Look,
+    Tails,
+)
+from control.telemetry.queries.time_range import iso
 from control.telemetry.queries.traces import SPAN_ITEMS, SpanConditions
+from shared.errors import Invalid
 from shared.http.call import Call
+from shared.http.models import Text, View
 from shared.http.routes import Routes
 
 routes = Routes(
-    "Telemetry: live", "What arrives, as it arrives (server-sent events).", is_open_to_keys=True
+    "Telemetry: live",
+    "What arrives, as it arrives: server-sent events, or a WebSocket for who asks for one.",
+    is_open_to_keys=True,
 )
 
 EVENT_STREAM: Final = "text/event-stream"
+LAST_EVENT: Final = "Last-Event-ID"
+# Who takes nothing for so long is given up.
+SEND_SECONDS_MAX: Final = 60.0
+HEARTBEAT_SECONDS: Final = 15.0
+# Clients have nothing to say.
+MESSAGE_BYTES_MAX: Final = 1_024
 _SECONDS: Final = Field(ge=1, le=TAIL_SECONDS_MAX, description="how long to follow")
+_CURSOR: Final = Field(
+    None,
+    max_length=TAIL_CURSOR_CHARACTERS_MAX,
+    description="of the last message: what arrived since comes first; also as Last-Event-ID",
+)
 
 
 class LogTail(LogConditions):
     """Which log records, and how long."""
 
     seconds: int = _SECONDS
+    cursor: Text | None = _CURSOR
 
 
 class SpanTail(SpanConditions):
     """Which spans, and how long."""
 
     seconds: int = _SECONDS
+    cursor: Text | None = _CURSOR
+
+
+class LeftOutView(View):
+    """Items that were not given, because more waited than is given; a search finds them."""
+
+    items: int
+    start_time: str
+    end_time: str
+
+
+class Arrived(View):
+    """A message of a live tail."""
+
+    items: Sequence[LogView | SpanView] = Field(description="each once, the oldest first")
+    left_out: LeftOutView | None
+    cursor: str
 
 
 @routes.get(
     "/telemetry/logs/tail", permission="logs:read", query=LogTail, content_type=EVENT_STREAM
 )
 async def tail_logs(call: Call, query: LogTail) -> web.StreamResponse:
-    """Follow log records as they arrive; an event `log` each, `partial` when there are too many."""
-    return await _stream(call, LOG_ITEMS, query.conditions(), query.seconds, ("log", log_view))
+    """Follow log records as they arrive; events `logs`, or messages of a WebSocket.
+
+    Each has `items`, `leftOut` where a slow reader missed some, and `cursor`, which is also the id
+    of the event: sent as `Last-Event-ID` or `cursor`, the tail goes on behind it.
+    """
+    what = Followed("logs", LOG_ITEMS, query.conditions(), *_question(call, query))
+    return await _stream(call, what, query.seconds, log_view)
 
 
 @routes.get(
     "/telemetry/spans/tail", permission="traces:read", query=SpanTail, content_type=EVENT_STREAM
 )
 async def tail_spans(call: Call, query: SpanTail) -> web.StreamResponse:
-    """Follow spans as they arrive; an event `span` each, `partial` when there are too many."""
-    return await _stream(call, SPAN_ITEMS, query.conditions(), query.seconds, ("span", _span))
+    """Follow spans as they arrive; events `traces`, or messages of a WebSocket, as for logs."""
+    what = Followed("traces", SPAN_ITEMS, query.conditions(), *_question(call, query))
+    return await _stream(call, what, query.seconds, _span)
 
 
 def _span(row: dict[str, Any]) -> SpanView:
     return SpanView(**span_fields(row))
 
 
+def _question(call: Call, query: LogTail | SpanTail) -> tuple[str, str | None]:
+    """What cursors are good for, and the one that came."""
+    asked = query.model_dump_json(exclude={"seconds", "cursor"})
+    cursor = call.request.headers.get(LAST_EVENT) or query.cursor
+    if cursor is not None and len(cursor) > TAIL_CURSOR_CHARACTERS_MAX:
+        raise Invalid(f"{LAST_EVENT} is none of ours", field="cursor")
+    return f"{type(query).__name__} {asked}", cursor
+
+
 async def _stream(
-    call: Call,
-    items: Items,
-    conditions: list[Fragment],
-    seconds: int,
-    shown: tuple[str, Callable[[dict[str, Any]], BaseModel]],
+    call: Call, what: Followed, seconds: int, view: Callable[[dict[str, Any]], BaseModel]
 ) -> web.StreamResponse:
-    event, view = shown
-    async with reading(call) as found:
-        looks = call.service(Tails).follow(found, items, conditions, seconds=seconds)
+    def message(look: Look) -> str:
+        return _arrived(look, view).model_dump_json(by_alias=True)
+
+    async with (
+        reading(call) as found,
+        aclosing(call.service(Tails).follow(found, what, seconds=seconds)) as looks,
+    ):
         # What is wrong with the question becomes an answer of its own, before the stream begins.
         first = await anext(looks)
-        response = web.StreamResponse(
-            headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
-        )
-        await response.prepare(call.request)
-        try:
-            await response.write(_events(event, view, first.rows, is_partial=first.is_partial))
-            async for look in looks:
-                await response.write(_events(event, view, look.rows, is_partial=look.is_partial))
-        finally:
-            await looks.aclose()
+        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_SECONDS, max_msg_size=MESSAGE_BYTES_MAX)
+        if socket.can_prepare(call.request):
+            return await _over(socket, call.request, (first, looks), message)
+        return await _as_events(call.request, (first, looks), message, event=what.signal)
+
+
+def _arrived(look: Look, view: Callable[[dict[str, Any]], Any]) -> Arrived:
+    missed = look.left_out
+    left_out = missed and LeftOutView(
+        items=missed.items, start_time=iso(missed.start_ns), end_time=iso(missed.end_ns)
+    )
+    return Arrived(items=[view(row) for row in look.rows], left_out=left_out, cursor=look.cursor)
+
+
+Looks = tuple[Look, AsyncGenerator[Look, None]]
+
+
+async def _as_events(
+    request: web.Request, looks: Looks, message: Callable[[Look], str], *, event: str
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+    )
+    await response.prepare(request)
+
+    async def write(text: str) -> None:
+        async with asyncio.timeout(SEND_SECONDS_MAX):
+            await response.write(text.encode())
+
+    def told(look: Look) -> str:
+        return f"event: {event}\nid: {look.cursor}\ndata: {message(look)}\n\n"
+
+    first, others = looks
+    try:
+        await write(told(first))
+        async for look in others:
+            # A comment, so that proxies keep the connection.
+            await write(told(look) if look.rows or look.left_out else ": nothing new\n\n")
         await response.write_eof()
-        return response
+    except (ConnectionError, TimeoutError):
+        response.force_close()
+    return response
 
 
-def _events(
-    event: str,
-    view: Callable[[dict[str, Any]], BaseModel],
-    rows: list[dict[str, Any]],
-    *,
-    is_partial: bool,
-) -> bytes:
-    """The text of a look; a comment when there is nothing, so that proxies keep the connection."""
-    lines = [
-        f"event: {event}\nid: {row['time_ns']}\ndata: {data}\n\n"
-        for row in rows
-        for data in [view(row).model_dump_json(by_alias=True)]
-    ]
-    if is_partial:
-        lines.insert(0, "event: partial\ndata: {}\n\n")
-    return ("".join(lines) or ": nothing new\n\n").encode()
+async def _over(
+    socket: web.WebSocketResponse,
+    request: web.Request,
+    looks: Looks,
+    message: Callable[[Look], str],
+) -> web.WebSocketResponse:
+    await socket.prepare(request)
+    # Takes what comes, so that a close is noticed.
+    listening = asyncio.create_task(_until_closed(socket))
+
+    async def send(look: Look) -> None:
+        async with asyncio.timeout(SEND_SECONDS_MAX):
+            await socket.send_str(message(look))
+
+    first, others = looks
+    try:
+        await send(first)
+        async for look in others:
+            if socket.closed:
+                break
+            if look.rows or look.left_out:
+                await send(look)
+    except (ConnectionError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()
+    finally:
+        listening.cancel()
+        await asyncio.wait({listening})
+    await socket.close()
+    return socket
+
+
+async def _until_closed(socket: web.WebSocketResponse) -> None:
+    async for _message in socket:
+        pass

@@ -1,9 +1,14 @@
 """What the writer tells the control plane and the ledger."""
 
+from pathlib import Path
+
 import orjson
 import pytest
 
+from ingest.app import follow_log
 from ingest.signals import INGESTED_TOPIC
+from shared.errors import Unavailable
+from shared.settings import Settings
 from tests.fakes import Crash, block
 from tests.integration.ingest.stored_blocks import logs_request, records_of_requests
 from tests.unit.ingest.test_writer import TOPIC, Rig
@@ -79,3 +84,12 @@ async def test_a_repeat_after_the_counts_were_told_has_the_same_id() -> None:
     ids = [orjson.loads(one.value)["id"] for one in rig.log.records[INGESTED_TOPIC, 0]]
     assert len(ids) == 2
     assert len(set(ids)) == 1
+
+
+async def test_who_follows_a_log_that_is_not_here_is_told_so_and_makes_none(tmp_path: Path) -> None:
+    settings = Settings(telemetryflow_data_dir=str(tmp_path))
+
+    with pytest.raises(Unavailable, match="no embedded log"):
+        await follow_log(settings, lambda _document: None)
+
+    assert list(tmp_path.iterdir()) == []
