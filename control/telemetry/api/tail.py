@@ -130,10 +130,11 @@ async def _stream(
 
 
 def _arrived(look: Look, view: Callable[[dict[str, Any]], Any]) -> Arrived:
-    missed = look.left_out
-    left_out = missed and LeftOutView(
-        items=missed.items, start_time=iso(missed.start_ns), end_time=iso(missed.end_ns)
-    )
+    missed, left_out = look.left_out, None
+    if missed is not None:
+        left_out = LeftOutView(
+            items=missed.items, start_time=iso(missed.start_ns), end_time=iso(missed.end_ns)
+        )
     return Arrived(items=[view(row) for row in look.rows], left_out=left_out, cursor=look.cursor)
 
 

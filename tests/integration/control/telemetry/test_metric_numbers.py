@@ -296,6 +296,93 @@ async def test_quantiles_of_exponential_histograms_are_as_near_as_their_scale(
                 assert low - 1e-9 <= got <= high + 1e-9
 
 
+# When a point was told, in seconds; what was recorded since the one before; what happened between.
+EVENTS = st.lists(
+    st.tuples(
+        st.integers(-11 * 60, STEPS * 60 + 30),
+        st.lists(st.floats(0.125, 100, width=32), max_size=6),
+        st.sampled_from(["on", "on", "on", "restart", "drop"]),
+    ),
+    max_size=12,
+    unique_by=lambda event: event[0],
+)
+
+
+def _with_resets(
+    events: list[tuple[int, list[float], str]], *, series: int, started: int, **options: Any
+) -> tuple[list[Distribution], dict[int, list[float]]]:
+    """Cumulative points of a process that starts anew (another start time), or forgets in silence
+    (a lower count), and what was recorded in each bucket of the range."""
+    points: list[Distribution] = []
+    recorded: dict[int, list[float]] = defaultdict(list)
+    told: list[float] = []
+    start = NOW + started * MINUTE
+    is_first = True
+    for seconds, values, kind in sorted(events):
+        at = NOW + seconds * SECOND
+        if kind == "restart":
+            start, told = at - SECOND // 2, []
+        elif kind == "drop" and len(values) < len(told):
+            told = []
+        told = [*told, *values]
+        points.append(Distribution(at, start, told, series, **options))
+        if seconds < -10 * 60:
+            continue
+        was_first, is_first = is_first, False
+        gained = told if was_first else values
+        # What a first point says is known to belong here only where its beginning is in sight.
+        if was_first and start < NOW - 10 * MINUTE:
+            continue
+        if NOW <= at < END:
+            recorded[_bucket(at)] += gained
+    return points, recorded
+
+
+@pytest.mark.parametrize("kind", ["explicit", "exponential"])
+@given(both=st.tuples(EVENTS, EVENTS), started=st.sampled_from([-20, -5]))
+@EXAMPLES
+async def test_histograms_go_through_resets_of_both_kinds(
+    engine: Engine,
+    telemetry_store: ClickHouse,
+    kind: str,
+    both: tuple[list[tuple[int, list[float], str]], ...],
+    started: int,
+) -> None:
+    tenant = uuid4().hex
+    options: dict[str, Any] = {"bounds": BOUNDS} if kind == "explicit" else {"scale": 3}
+    points = [Distribution(NOW - 3_000 * MINUTE, NOW - 3_001 * MINUTE, [1.0], **options)]
+    expected: dict[int, list[float]] = defaultdict(list)
+    for series, events in enumerate(both):
+        own, recorded = _with_resets(events, series=series, started=started, **options)
+        points += own
+        for bucket, values in recorded.items():
+            expected[bucket] += values
+    request = histograms_request("m", points, temporality=2)
+    await store(telemetry_store, "metrics", tenant, request, received_ns=time.time_ns())
+
+    asked = {
+        name: (await _asked(engine, tenant, name)).get((name, ""), {})
+        for name in ("count", "increase", "rate", "sum", "avg")
+    }
+    median = (await _asked(engine, tenant, "quantile", quantiles=[0.5])).get(("p50", ""), {})
+
+    counts = {bucket: float(len(values)) for bucket, values in expected.items()}
+    assert asked["count"] == asked["increase"] == counts
+    assert asked["rate"] == pytest.approx({one: count / 60 for one, count in counts.items()})
+    sums = {one: math.fsum(values) for one, values in expected.items()}
+    assert asked["sum"] == pytest.approx(sums, abs=1e-6)
+    filled = {one: sorted(values) for one, values in expected.items() if values}
+    means = {one: sums[one] / len(values) for one, values in filled.items()}
+    assert asked["avg"] == pytest.approx(means, abs=1e-6)
+    assert median.keys() == filled.keys()
+    for bucket, values in filled.items():
+        if kind == "explicit":
+            _check_within(median[bucket] or 0.0, values, 0.5)
+        else:
+            exact, base = values[math.ceil(0.5 * len(values)) - 1], 2.0 ** (2.0**-3)
+            assert exact / base - 1e-9 <= (median[bucket] or 0.0) <= exact * base + 1e-9
+
+
 async def test_a_name_of_two_types_is_asked_about_and_series_are_counted(
     engine: Engine, telemetry_store: ClickHouse
 ) -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from pydantic import TypeAdapter
+from yarl import URL
 
 from control.telemetry.queries import logs, metric_catalogue, services, traces
 from control.telemetry.queries.aggregate import answer_question
@@ -20,7 +21,7 @@ from control.telemetry.queries.model import AnyQuestion
 from control.telemetry.queries.sql import Join, Rendering, Select, all_of
 from shared.clickhouse.client import ClickHouse
 from shared.errors import Invalid
-from tests.control.telemetry import DATABASE, store
+from tests.control.telemetry import DATABASE, Explorer, store
 from tests.control.telemetry_data import (
     MINUTE,
     MS,
@@ -271,4 +272,34 @@ async def test_S46_a_query_ends_in_the_engine_when_its_caller_leaves(
         with pytest.raises(asyncio.CancelledError):
             await asking
         while await _running(telemetry_store):
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+async def test_S46_when_a_client_hangs_up_its_query_ends_in_the_engine(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Through a real socket, that is closed (FIN) or torn down (RST)."""
+
+    async def long_question(reading: Reading, **_query: Any) -> None:
+        await reading.rows(SLOW)
+
+    monkeypatch.setattr(logs, "log_values", long_question)
+    await _fill(explorer.store, explorer.tenant)
+    url = URL(explorer.client.url)
+    _reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(
+        b"GET /api/v2/telemetry/logs/values?field=body HTTP/1.1\r\nHost: x\r\n"
+        b"Authorization: Bearer %s\r\n\r\n" % str(explorer.client.token).encode()
+    )
+    async with asyncio.timeout(20):
+        while not await _running(explorer.store):
+            await asyncio.sleep(0.02)
+
+        if end == "close":
+            writer.close()
+        else:
+            writer.transport.abort()
+
+        while await _running(explorer.store):
             await asyncio.sleep(0.02)

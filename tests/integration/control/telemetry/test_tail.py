@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -277,11 +277,10 @@ async def test_while_the_log_cannot_be_read_tails_look_by_the_clock(
 
 
 @pytest.fixture
-def small_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_module, "ITEMS_OF_LOOK_MAX", 4)
     monkeypatch.setattr(tail_module, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(arrivals_module, "LOOK_SECONDS", 0.0)
-    return
 
 
 @pytest.mark.usefixtures("small_looks")
