@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from control.telemetry.api.kit import answered
-from control.telemetry.queries import logs
+from control.telemetry.queries import logs, patterns
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
 from shared.http.routes import Routes
@@ -78,6 +78,22 @@ async def get_log_context(call: Call, query: logs.ContextQuery) -> Answer:
 async def list_log_values(call: Call, query: logs.ValuesQuery) -> Answer:
     """List the most frequent values of a field, with counts."""
     return await answered(call, query, partial(logs.log_values, query=query), span=query.fixed_span)
+
+
+@routes.get(
+    "/telemetry/logs/patterns",
+    permission="logs:read",
+    query=patterns.PatternsQuery,
+    answer=patterns.PatternList,
+)
+async def list_log_patterns(call: Call, query: patterns.PatternsQuery) -> Answer:
+    """List what the bodies of log records look like, numbers, ids and the like put aside.
+
+    More than 20 000 records are sampled; the answer says how many were looked at.
+    """
+    return await answered(
+        call, query, partial(patterns.log_patterns, query=query), span=query.fixed_span
+    )
 
 
 @routes.get(

@@ -17,6 +17,7 @@ _KEYWORDS: Final = frozenset(
         *("SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "AS", "GROUP", "BY", "HAVING"),
         *("ORDER", "ASC", "DESC", "LIMIT", "OFFSET", "INNER", "JOIN", "ON", "ARRAY", "OVER"),
         *("WINDOW", "PARTITION", "ROWS", "BETWEEN", "UNBOUNDED", "PRECEDING", "CURRENT", "ROW"),
+        *("FOLLOWING",),
     )
 )
 _BEFORE_PARENTHESES: Final = frozenset(("FROM", "AND", "OR", "NOT", "IN", "JOIN", "WHERE", "AS"))
@@ -35,6 +36,7 @@ FUNCTIONS: Final = frozenset(
         *("tuple", "uniqExact", "unhex", "arrayResize", "toInt32", "bitAnd", "reverse"),
         *("groupArray", "arraySort", "log2", "floor", "toUInt8", "quantilesExactInclusive"),
         *("mapFromArrays", "tupleElement", "quantilesExact", "replaceRegexpAll"),
+        *("substringUTF8",),
     )
 )
 _PARAMETER_TYPES: Final = frozenset(

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 from yarl import URL
 
-from control.telemetry.queries import logs, metric_catalogue, services, traces
+from control.telemetry.queries import logs, metric_catalogue, patterns, services, traces
 from control.telemetry.queries.aggregate import answer_question
 from control.telemetry.queries.answers import RangeQuery
 from control.telemetry.queries.attributes import KeysQuery, SpanValuesQuery, list_keys, span_values
@@ -78,6 +78,9 @@ def _questions() -> list[Any]:
         lambda reading: logs.log_volume(reading, logs.VolumeQuery.model_validate(RANGE)),
         lambda reading: logs.log_values(
             reading, logs.ValuesQuery.model_validate({**RANGE, "field": "body"})
+        ),
+        lambda reading: patterns.log_patterns(
+            reading, patterns.PatternsQuery.model_validate(RANGE)
         ),
         lambda reading: list_keys(reading, KeysQuery.model_validate(RANGE)),
         lambda reading: span_values(
