@@ -1,5 +1,6 @@
 """An engine with the product's tables, telemetry in it, and the API over both."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -25,12 +26,19 @@ from tests.integration.shared.embedded_server import EmbeddedServer
 
 DATABASE = "telemetry"
 RETENTION_DAYS = 30
+# Of an engine that runs already, for tests that other tests run.
+PORT_OF_ENGINE = "TELEMETRYFLOW_TESTS_ENGINE_PORT"
 
 
 @pytest.fixture(scope="session")
 def telemetry_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """One for all tests of the API: they keep apart by their tenants."""
-    with EmbeddedServer(tmp_path_factory.mktemp("telemetry") / "data") as server:
+    server = EmbeddedServer(tmp_path_factory.mktemp("telemetry") / "data")
+    if port := os.environ.get(PORT_OF_ENGINE):
+        server.port = int(port)
+        yield server
+        return
+    with server:
         yield server
 
 

@@ -1,0 +1,120 @@
+"""For each rule of reading telemetry, a variant of the code that breaks it: the tests must notice.
+
+Those that need ClickHouse share one: starting it takes longer than they do.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.control.telemetry import PORT_OF_ENGINE
+from tests.integration.shared.embedded_server import EmbeddedServer
+from tests.mutants.breaking import TESTS_FAILED, Mutant, copy_of_source, outcome, outcome_of_mutant
+
+_QUERIES: Final = "control/telemetry/queries"
+_UNIT: Final = "tests/unit/control/telemetry"
+_ENGINE: Final = "tests/integration/control/telemetry"
+# Without the fixtures of the rest of the product, which take longer to import than these tests.
+_ALONE: Final = f"--confcutdir={_UNIT}"
+CHECKER: Final = (_ALONE, f"{_UNIT}/test_checker.py")
+CURSORS: Final = (_ALONE, f"{_UNIT}/test_cursors.py")
+GAUGES: Final = (f"{_ENGINE}/test_metric_numbers.py::test_gauges_are_what_plain_Python_says",)
+HISTOGRAMS: Final = (
+    f"{_ENGINE}/test_metric_numbers.py::test_histograms_go_through_resets_of_both_kinds[explicit]",
+)
+TAILS: Final = (
+    f"{_ENGINE}/test_tail.py::test_S47_whatever_comes_in_whatever_order_is_given_once[0]",
+)
+
+READING_MUTANTS: Final = (
+    Mutant(
+        "S33 a table without its tenant",
+        f"{_QUERIES}/sql.py",
+        "WHERE TenantId = {{{TENANT_PARAMETER}:String}}{condition}",
+        "WHERE 1{condition}",
+        CHECKER,
+    ),
+    Mutant(
+        "S44 the checker skips a table",
+        f"{_QUERIES}/checker.py",
+        "    if tokens[at + 3 : at + 7] != _TENANT:",
+        '    if tokens[at + 3 : at + 7] != _TENANT and named[2] != "tf_services":',
+        CHECKER,
+    ),
+    Mutant(
+        "S44 the checker does not see what widens the tenant",
+        f"{_QUERIES}/checker.py",
+        "    if following not in _AFTER_TABLE:",
+        '    if following == ";":',
+        CHECKER,
+    ),
+    Mutant(
+        "S44 the checker lets any function through",
+        f"{_QUERIES}/checker.py",
+        "    if is_called and word not in FUNCTIONS and word not in _KEYWORDS:",
+        "    if is_called and not word:",
+        CHECKER,
+    ),
+    Mutant(
+        "S47 a cursor is good for any tenant",
+        f"{_QUERIES}/cursors.py",
+        "orjson.dumps([tenant, question])",
+        "orjson.dumps([question])",
+        CURSORS,
+    ),
+    Mutant(
+        "S47 a cursor is good for any question",
+        f"{_QUERIES}/cursors.py",
+        "orjson.dumps([tenant, question])",
+        "orjson.dumps([tenant])",
+        CURSORS,
+    ),
+    Mutant(
+        "buckets that begin beside the grid",
+        f"{_QUERIES}/services.py",
+        "intDiv(toUnixTimestamp64Nano({column}), ",
+        "intDiv(toUnixTimestamp64Nano({column}) + 1, ",
+        GAUGES,
+    ),
+    Mutant(
+        "another start time of a histogram is no reset",
+        f"{_QUERIES}/distributions.py",
+        "place = 1 OR start_ns != start_before ",
+        "place = 1 ",
+        HISTOGRAMS,
+    ),
+    Mutant(
+        "S47 what comes late to a tail is not given",
+        f"{_QUERIES}/tail.py",
+        '        if counted[0]["items"] == len(self._place.given):',
+        "        if counted:",
+        TAILS,
+    ),
+    Mutant(
+        "S47 a tail that goes on gives again what it gave",
+        f"{_QUERIES}/tail.py",
+        "            if rest[_key(position)]:",
+        "            if not rest:",
+        TAILS,
+    ),
+)
+
+
+@pytest.fixture
+def copy(tmp_path: Path, telemetry_engine: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The source, free to be broken; its tests use the engine of these."""
+    monkeypatch.setenv(PORT_OF_ENGINE, str(telemetry_engine.port))
+    return copy_of_source(tmp_path)
+
+
+@pytest.mark.parametrize("mutant", READING_MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_rule_of_reading_is_noticed(mutant: Mutant, copy: Path) -> None:
+    done = outcome_of_mutant(copy, mutant)
+    assert done.returncode == TESTS_FAILED, done.stdout[-2_000:] + done.stderr[-2_000:]
+    assert " error" not in done.stdout.splitlines()[-1], done.stdout[-2_000:]
+
+
+def test_the_source_of_reading_as_it_is_passes(copy: Path) -> None:
+    done = outcome(copy, (CHECKER[1], CURSORS[1], *GAUGES, *HISTOGRAMS, *TAILS))
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
