@@ -1,5 +1,6 @@
 """`telemetryflow up` as a user has it: one command, real processes, Ctrl-C."""
 
+import http.client
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -334,6 +336,33 @@ def test_a_key_of_the_API_works_and_is_refused_within_a_second_of_its_revocation
     wait_for("the key to be refused", lambda: status() == 401, 5)
 
 
+def test_a_key_reads_live_what_is_sent_and_the_API_is_told_by_the_log(started_up: Up) -> None:
+    up = started_up
+    made = asked(up, "api-keys", token_of_administrator(up), {"name": "r", "preset": "readOnly"})
+    key = json.loads(made.read())
+    pair = f"{key['key']['keyId']}:{key['secret']}"
+
+    def follows_log() -> bool:
+        files = Path(f"/proc/{up.child('api')}/fd").iterdir()
+        return any(str(one.readlink()).endswith("log/log.db") for one in files if one.is_symlink())
+
+    with asked(up, "telemetry/spans/tail?seconds=60&operation=live", pair) as tail:
+        wait_for("the API to follow the log", follows_log, 20)
+        send_span(up.ports["INGEST_HTTP_PORT"], "live")
+        while b'"operation":"live"' not in (line := tail.readline()):
+            assert line, "the tail ended"
+
+
+def asked(up: Up, path: str, token: str, body: object = None) -> http.client.HTTPResponse:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.ports['PORT']}/api/v2/{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+    )
+    answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=30)
+    return answer
+
+
 def answers(status: Callable[[], int]) -> int:
     try:
         return status()
@@ -341,6 +370,7 @@ def answers(status: Callable[[], int]) -> int:
         return 0
 
 
+@cache
 def token_of_administrator(up: Up) -> str:
     """Of the printed administrator, who has chosen a password."""
     email, first = up.text.split("Super Administrator")[1].split()[:2]
@@ -351,12 +381,7 @@ def token_of_administrator(up: Up) -> str:
         ("change-password", {"currentPassword": first, "newPassword": password}),
         ("login", {"email": email, "password": password}),
     ):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{up.ports['PORT']}/api/v2/auth/{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with asked(up, f"auth/{path}", token, body) as answer:
             token = json.loads(answer.read()).get("accessToken", token)
     return token
 
