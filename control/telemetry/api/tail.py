@@ -1,11 +1,12 @@
 """Live tails, as server-sent events (HTML standard, section 9.2) or over a WebSocket (RFC 6455)."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field
 
 from control.telemetry.queries.engine import reading
@@ -20,7 +21,7 @@ from control.telemetry.queries.tail import (
 )
 from control.telemetry.queries.time_range import iso
 from control.telemetry.queries.traces import SPAN_ITEMS, SpanConditions
-from shared.errors import Invalid
+from shared.errors import Invalid, TelemetryFlowError
 from shared.http.call import Call
 from shared.http.models import Text, View
 from shared.http.routes import Routes
@@ -44,6 +45,8 @@ _CURSOR: Final = Field(
     max_length=TAIL_CURSOR_CHARACTERS_MAX,
     description="of the last message: what arrived since comes first; also as Last-Event-ID",
 )
+
+logger = logging.getLogger(__name__)
 
 
 class LogTail(LogConditions):
@@ -163,8 +166,12 @@ async def _as_events(
             # A comment, so that proxies keep the connection.
             await write(told(look) if look.rows or look.left_out else ": nothing new\n\n")
         await response.write_eof()
-    except (ConnectionError, TimeoutError):
-        response.force_close()
+    except (ConnectionError, TimeoutError, TelemetryFlowError) as error:
+        # Without the end that the transfer coding has: the client knows that it broke, and may go
+        # on with the last id.
+        _say_broken(error)
+        if request.transport is not None:
+            request.transport.close()
     return response
 
 
@@ -193,11 +200,19 @@ async def _over(
     except (ConnectionError, TimeoutError):
         if request.transport is not None:
             request.transport.abort()
+    except TelemetryFlowError as error:
+        _say_broken(error)
+        await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"go on with the last cursor")
     finally:
         listening.cancel()
         await asyncio.wait({listening})
     await socket.close()
     return socket
+
+
+def _say_broken(error: Exception) -> None:
+    if isinstance(error, TelemetryFlowError):
+        logger.warning("a live tail broke: %s", error)
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:

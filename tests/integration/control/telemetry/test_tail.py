@@ -169,11 +169,37 @@ async def test_a_WebSocket_tells_the_same_and_takes_the_same_cursor(explorer: Ex
     assert socket.close_code == 1000
 
 
+async def test_a_tail_whose_engine_goes_away_breaks_so_that_its_client_knows(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_arguments: Any) -> Any:
+        raise Unavailable("ClickHouse is away")
+
+    url = f"{explorer.client.url}/api/v2/telemetry/logs/tail?seconds=60"
+    headers = {"Authorization": f"Bearer {explorer.client.token}"}
+    async with (
+        asyncio.timeout(WAIT_SECONDS_MAX),
+        aiohttp.ClientSession() as session,
+        tail_of(explorer) as tail,
+        session.ws_connect(url, headers=headers) as socket,
+    ):
+        await tail.first(0)
+        await socket.receive_json()
+        monkeypatch.setattr(Engine, "rows", away)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await tail.all()
+        closed = await socket.receive()
+
+    assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, 1013)
+    assert tail.last_id
+
+
 async def test_who_is_slow_is_told_what_was_left_out(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail_module, "ITEMS_OF_LOOK_MAX", 3)
     monkeypatch.setattr(tail_module, "BACKLOG_MAX", 5)
+    monkeypatch.setattr(tail_module, "BEGIN_SECONDS", 50)
     await log(explorer, *(str(number) for number in range(12)))
 
     async with tail_of(explorer) as tail:
@@ -278,6 +304,9 @@ async def test_while_the_log_cannot_be_read_tails_look_by_the_clock(
 
 @pytest.fixture
 def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, nothing comes too late.
+    monkeypatch.setattr(tail_module, "BEGIN_SECONDS", 600)
+    monkeypatch.setattr(tail_module, "WINDOW_SECONDS", 600)
     monkeypatch.setattr(tail_module, "ITEMS_OF_LOOK_MAX", 4)
     monkeypatch.setattr(tail_module, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(arrivals_module, "LOOK_SECONDS", 0.0)
