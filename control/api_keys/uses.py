@@ -1,9 +1,11 @@
 """When keys were last used to read: kept in memory, and written every half minute."""
 
 import asyncio
+import contextlib
 from typing import Final
 
 from control.api_keys.repository.usage import KeyUse, UsageRows
+from shared.errors import TelemetryFlowError
 from shared.messaging.events import utc_now
 from shared.postgres.database import Database, UnitOfWork
 from shared.postgres.scope import PLATFORM
@@ -28,14 +30,15 @@ class KeyUses:
             self._last[key_id] = KeyUse(tenant, key_id, utc_now().replace(second=0, microsecond=0))
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Write until *stopping*, and what is left then; a database that is away is waited for."""
+        """Write until *stopping*, and what is left then, if the database is there."""
         await repeat(
             self.write,
             every_seconds=WRITE_SECONDS,
             stopping=stopping,
             failing="uses of keys are written later",
         )
-        await self.write()
+        with contextlib.suppress(TelemetryFlowError):
+            await self.write()
 
     async def write(self) -> None:
         """Write what is new; kept until that is done."""

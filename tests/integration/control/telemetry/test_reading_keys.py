@@ -1,5 +1,6 @@
 """API keys that read: what they may, whose data it is, and when they are refused."""
 
+import asyncio
 import base64
 import time
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from control.app import ROUTES
+from shared.errors import Unavailable
 from shared.http.routes import Route
 from shared.messaging.commands import ANYBODY
 from shared.postgres.address import PostgresAddress
+from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
 from tests.control.client import Client, Reply
 from tests.control.people import seed
@@ -260,6 +263,26 @@ async def test_when_a_key_last_read_is_told_without_a_write_for_each_request(
     shown = (await explorer.client.get(key.path)).json
     assert shown["lastUsedAt"] is not None
     assert shown["version"] == key.made["key"]["version"]
+
+
+async def test_a_use_that_cannot_be_written_is_written_later_and_holds_up_no_end(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, uses = await key_of(explorer), explorer.product.control.uses
+    assert (await key.get(LOGS)).status == 200
+    stopping = asyncio.Event()
+    stopping.set()
+
+    with monkeypatch.context() as away:
+        away.setattr(Database, "begin", _nothing_answers)
+        await uses.run(stopping)
+    await uses.run(stopping)
+
+    assert (await explorer.client.get(key.path)).json["lastUsedAt"] is not None
+
+
+def _nothing_answers(*_arguments: Any, **_options: Any) -> Any:
+    raise Unavailable("the database is away")
 
 
 async def test_each_key_has_an_allowance_of_its_own(
