@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -28,6 +29,8 @@ _SECRET: Final = re.compile(
     r"(?i)password|passwd|secret|token|hash|authorization|cookie|credential"
     r"|private_?key|api_?key|recovery_?code"
 )
+# Names of fields: the same few hundred all the time.
+_NAMES_REMEMBERED_MAX: Final = 4_096
 
 
 class Entry(NamedTuple):
@@ -100,13 +103,18 @@ def actor_of(row: Mapping[str, Any]) -> UUID | None:
 
 def masked(name: str, value: Any) -> Any:
     """*value* without secrets, at any depth: those that are named so, and those that look so."""
-    if value and not isinstance(value, bool) and _SECRET.search(name):
+    if value and not isinstance(value, bool) and _is_secret(name):
         return MASK
     if isinstance(value, str):
         return redacted(value)
     if isinstance(value, dict):
         return {str(key): masked(str(key), one) for key, one in value.items()}
     return [masked("", one) for one in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=_NAMES_REMEMBERED_MAX)
+def _is_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
 
 
 def json_of(document: Mapping[str, Any]) -> bytes:

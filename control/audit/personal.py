@@ -39,6 +39,8 @@ class PersonKey:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(hmac.digest(key, b"seal", "sha256"))
         self._index_key = hmac.digest(key, b"index", "sha256")
+        # Of each field the last value: people keep their address for a while.
+        self._indexed: dict[str, tuple[str, bytes]] = {}
 
     def seal(self, document: Mapping[str, Any], person_id: UUID, context: bytes) -> bytes:
         """*document*, to be opened with the same *context* only."""
@@ -60,8 +62,12 @@ class PersonKey:
 
     def index(self, field: str, value: str) -> bytes:
         """What entries with *value* are found by."""
-        text = f"{field} {value.strip().lower()}".encode()
-        return hmac.digest(self._index_key, text, "sha256")[:INDEX_BYTES]
+        known, index = self._indexed.get(field, (None, b""))
+        if known != value:
+            text = f"{field} {value.strip().lower()}".encode()
+            index = hmac.digest(self._index_key, text, "sha256")[:INDEX_BYTES]
+            self._indexed[field] = (value, index)
+        return index
 
 
 class Personal(NamedTuple):
@@ -128,9 +134,18 @@ def _without_nothing(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value}
 
 
-def sealed(personal: Personal, entry_id: UUID, keys: Mapping[UUID, PersonKey]) -> Sealed:
-    """*personal* under the keys of its people; of whom there is no key, nothing is left."""
-    actor_key, subject_key = keys.get(personal.actor_id), keys.get(personal.subject_id)
+def sealed(
+    personal: Personal,
+    entry_id: UUID,
+    organization_id: UUID,
+    keys: Mapping[tuple[UUID, UUID], PersonKey],
+) -> Sealed:
+    """*personal* under the keys of its people; of whom there is no key, nothing is left.
+
+    Keys are by organization and person.
+    """
+    actor_key = keys.get((organization_id, personal.actor_id))
+    subject_key = keys.get((organization_id, personal.subject_id))
     actor = subject = email_index = ip_index = None
     if actor_key and personal.actor:
         actor = actor_key.seal(personal.actor, personal.actor_id, _context("actor", entry_id))

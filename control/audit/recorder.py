@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import orjson
-
 from control.audit.actions import ACTIONS
 from control.audit.domain import PLATFORM_ID, PURGED, Entry, entry_of, first_digest
 from control.audit.person_keys import PersonKeys
-from control.audit.personal import SEALED, Personal, PersonKey, Sealed, personal_of, sealed
+from control.audit.personal import SEALED, Personal, Sealed, personal_of, sealed
 from shared.postgres.connection import Connection
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
@@ -24,14 +22,30 @@ EVENTS_AT_ONCE_MAX: Final = 1_000
 POLL_SECONDS: Final = 1.0
 # Any number, the same for all processes of this product.
 _ONE_AT_A_TIME: Final = 0x7E1E_A0D
-_NAMES: Final = ", ".join((*Entry._fields, "digest", *Sealed._fields))
-# One document for all: of arrays, the driver would look at every value several times.
+# The columns of audit_addition behind the position.
+_ADDED: Final = ", ".join(
+    (
+        *("sequence", "user_id", "actor", "action", "result", "resource_type"),
+        *("request_id", "session_id", "metadata", "personal_digest", "digest"),
+        *Sealed._fields,
+    )
+)
+# What an entry has of its event is taken from the outbox as it stands there.
 # A month never comes before the last one of its chain, whatever the clock does.
-_INSERT: Final = f"""
-    INSERT INTO audit_logs ({_NAMES}, format, month)
-    SELECT {_NAMES}, {SEALED},
-           greatest(date_trunc('month', now())::date, coalesce(ends.month, '-infinity'))
-      FROM json_populate_recordset(NULL::audit_logs, $1::json) AS added
+_RECORD: Final = f"""
+    WITH marked AS (
+      UPDATE outbox SET audited_at = now()
+        FROM unnest($1::audit_addition[]) AS added
+       WHERE outbox.position = added.position
+      RETURNING event_id, coalesce(organization_id, '{PLATFORM_ID}') AS organization_id,
+                occurred_at, tenant_id, aggregate_id, {_ADDED}
+    )
+    INSERT INTO audit_logs (id, organization_id, occurred_at, tenant_id, resource_id, month, format,
+                            {_ADDED})
+    SELECT event_id, organization_id, occurred_at, tenant_id, aggregate_id,
+           greatest(date_trunc('month', now())::date, coalesce(ends.month, '-infinity')), {SEALED},
+           {_ADDED}
+      FROM marked
       LEFT JOIN (SELECT organization_id, month FROM audit_chains) AS ends USING (organization_id)
 """  # noqa: S608 - names of our own
 
@@ -85,14 +99,16 @@ class Recorder:
             digest = entry.digest(before)
             chains[_chain_of(row)] = (entry.sequence, digest)
             entries.append((entry, digest, part))
-        await _insert(connection, entries)
+        await connection.execute(
+            _RECORD,
+            [
+                _addition(row["position"], *entry)
+                for row, entry in zip(rows, entries, strict=True)
+            ],
+        )
         for entry, _, _ in entries:
             if entry.action in PURGED:
                 await self._keys.erase(connection, entry.resource_id)
-        await connection.execute(
-            "UPDATE outbox SET audited_at = now() WHERE position = ANY($1)",
-            [row["position"] for row in rows],
-        )
 
     async def _sealed(
         self, connection: Connection, rows: Sequence[Any], personal: Sequence[Personal]
@@ -103,11 +119,9 @@ class Recorder:
             for person_id, part in ((one.actor_id, one.actor), (one.subject_id, one.subject))
             if part
         }
-        keys: dict[UUID, dict[UUID, PersonKey]] = {}
-        for (chain, person_id), key in (await self._keys.made(connection, people)).items():
-            keys.setdefault(chain, {})[person_id] = key
+        keys = await self._keys.made(connection, people)
         return [
-            sealed(one, row["event_id"], keys.get(_chain_of(row), {}))
+            sealed(one, row["event_id"], _chain_of(row), keys)
             for row, one in zip(rows, personal, strict=True)
         ]
 
@@ -130,12 +144,9 @@ async def _ends_of(
     return chains
 
 
-async def _insert(connection: Connection, entries: Sequence[tuple[Entry, bytes, Sealed]]) -> None:
-    rows = [
-        {**entry._asdict(), "digest": digest, **part._asdict()} for entry, digest, part in entries
-    ]
-    await connection.execute(_INSERT, orjson.dumps(rows, default=_bytea).decode())
-
-
-def _bytea(value: bytes) -> str:
-    return f"\\x{value.hex()}"
+def _addition(position: int, entry: Entry, digest: bytes, part: Sealed) -> tuple[Any, ...]:
+    return (
+        *(position, entry.sequence, entry.user_id, entry.actor, entry.action, entry.result),
+        *(entry.resource_type, entry.request_id, entry.session_id, entry.metadata),
+        *(entry.personal_digest, digest, *part),
+    )

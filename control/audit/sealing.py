@@ -41,12 +41,7 @@ async def seal_old(database: Database, keys: PersonKeys) -> int:
                 subject_id=subject_id,
                 subject={"details": row["details"]},
             )
-            own = {
-                person: found[row["organization_id"], person]
-                for person in (actor_id, subject_id)
-                if (row["organization_id"], person) in found
-            }
-            part = sealed(personal, row["id"], own)
+            part = sealed(personal, row["id"], row["organization_id"], found)
             await connection.execute(
                 "SELECT seal_audit_entry($1, $2, $3, $4, $5)",
                 row["id"],

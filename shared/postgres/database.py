@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import asyncpg
 import orjson
@@ -151,7 +151,7 @@ async def _prepare(connection: Any) -> None:
         "uuid",
         schema="pg_catalog",
         encoder=lambda value: value.bytes,
-        decoder=lambda data: UUID(bytes=bytes(data)),
+        decoder=_uuid,
         format="binary",
     )
     await connection.set_type_codec(
@@ -161,6 +161,15 @@ async def _prepare(connection: Any) -> None:
         decoder=lambda data: orjson.loads(data[1:]),
         format="binary",
     )
+
+
+def _uuid(data: bytes) -> UUID:
+    # As UUID itself makes one of an integer from Python 3.14 on: its constructor looks at every
+    # way to be called, which is three times the work, for each id of each row.
+    made = object.__new__(UUID)
+    object.__setattr__(made, "int", int.from_bytes(data, "big"))
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 class Repositories(Protocol):

@@ -51,15 +51,18 @@ def test_without_its_person_s_key_a_sealed_entry_is_noise() -> None:
     one = row()
     personal, entry_id = personal_of(one), one["event_id"]
     people = (personal.actor_id, personal.subject_id)
-    keys = {person: PersonKey(bytes([number]) * 32) for number, person in enumerate(people)}
-    part = sealed(personal, entry_id, keys)
+    organization_id = one["organization_id"]
+    known = {
+        (organization_id, person): PersonKey(bytes([number]) * 32)
+        for number, person in enumerate(people)
+    }
+    part = sealed(personal, entry_id, organization_id, known)
     stored = {
         "id": entry_id,
-        "organization_id": one["organization_id"],
+        "organization_id": organization_id,
         "actor_sealed": part.actor_sealed,
         "subject_sealed": part.subject_sealed,
     }
-    known = {(one["organization_id"], person): key for person, key in keys.items()}
 
     assert opened(stored, known) == (personal.actor, personal.subject)
     assert opened(stored, {}) == (None, None)
@@ -67,7 +70,7 @@ def test_without_its_person_s_key_a_sealed_entry_is_noise() -> None:
     others = {person: PersonKey(b"other " * 6) for person in known}
     assert opened(stored, others) == (None, None)
     assert b"192.0.2.1" not in (part.actor_sealed or b"") + (part.subject_sealed or b"")
-    assert sealed(personal, entry_id, {}).digest == Sealed().digest
+    assert sealed(personal, entry_id, organization_id, {}).digest == Sealed().digest
 
 
 def test_an_address_is_found_by_its_person_s_key_alone() -> None:
