@@ -1,10 +1,13 @@
 """What all aggregates share: an identity, a version, and the events that they record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
+from shared.changes import changes_of
 from shared.errors import Stale
-from shared.messaging.events import Event
+from shared.messaging.events import Changes, Event
 
 
 @dataclass(kw_only=True)
@@ -18,6 +21,14 @@ class Aggregate:
     def record(self, event: Event) -> None:
         """Tell others, once this is committed."""
         self.recorded.append(event)
+
+    def take(self, values: Mapping[str, Any]) -> Changes:
+        """Set the attributes that are given (not None) and differ; what changed by that."""
+        given = {name: value for name, value in values.items() if value is not None}
+        changes = changes_of({name: getattr(self, name) for name in given}, given)
+        for name in changes:
+            setattr(self, name, given[name])
+        return changes
 
     def release_events(self) -> list[Event]:
         """The events since the last call."""

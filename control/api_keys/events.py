@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from shared.messaging.events import Event
+from shared.messaging.events import Event, Updated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,10 @@ class ApiKeyCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApiKeyUpdated(Event):
-    """A key has other properties; *changed* names them."""
+class ApiKeyUpdated(Updated):
+    """A key has other properties."""
 
     key_id: str
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +80,14 @@ class IngestionQuotaRefused(IngestionQuotaNearlyUsed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantLimitsChanged(Event):
+class TenantLimitsChanged(Updated):
     """A tenant's administrators want other limits below those of its plan; null is the plan's."""
 
     limits: dict[str, int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestionPlanChanged(Event):
+class IngestionPlanChanged(Updated):
     """A plan allows something else, to all organizations that have it."""
 
     plan: str
@@ -97,7 +96,7 @@ class IngestionPlanChanged(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IngestionPlanAssigned(Event):
+class IngestionPlanAssigned(Updated):
     """An organization has another plan."""
 
     plan: str

@@ -25,6 +25,8 @@ _FORMAT: Final = b"telemetryflow audit 1 "
 PURGED: Final = frozenset({"user.purged", "organization.purged"})
 # Fields of events that tell who a person is.
 PERSONAL: Final = frozenset({"email", "first_name", "last_name", "invited_by", "organization_name"})
+# Resources that are a person: from what to what they were changed is theirs.
+PEOPLE: Final = frozenset({"user", "auth"})
 _SECRET: Final = re.compile(
     r"(?i)password|passwd|secret|token|hash|authorization|cookie|credential"
     r"|private_?key|api_?key|recovery_?code"
@@ -86,7 +88,7 @@ def entry_of(row: Mapping[str, Any], *, sequence: int, personal_digest: bytes) -
         metadata={
             name: masked(name, value)
             for name, value in row["payload"].items()
-            if name not in PERSONAL
+            if not is_personal(row, name)
         },
         personal_digest=personal_digest,
     )
@@ -99,6 +101,11 @@ def actor_of(row: Mapping[str, Any]) -> UUID | None:
         return UUID(user_id)
     is_own = ACTIONS[row["event_type"]][0] == "auth" and context.get("actor") == "anonymous"
     return row["aggregate_id"] if is_own else None
+
+
+def is_personal(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a field of an event tells who a person is: by its name, or as a change of them."""
+    return name in PERSONAL or (name == "changes" and ACTIONS[row["event_type"]][0] in PEOPLE)
 
 
 def masked(name: str, value: Any) -> Any:

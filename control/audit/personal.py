@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from control.audit.actions import ACTIONS
-from control.audit.domain import PERSONAL, PLATFORM_ID, actor_of, json_of, masked
+from control.audit.domain import PEOPLE, PLATFORM_ID, actor_of, is_personal, json_of, masked
 
 ID_BYTES: Final = 16
 NONCE_BYTES: Final = 12
@@ -29,8 +29,6 @@ _NO_PART: Final = bytes(4)
 SALTED, SEALED = 1, 2
 # What of an event tells about who did it, not about whom it was done to.
 _OF_ACTOR: Final = frozenset({"invited_by"})
-# Resources that are a person.
-_PEOPLE: Final = frozenset({"user", "auth"})
 
 
 class PersonKey:
@@ -104,7 +102,9 @@ def personal_of(row: Mapping[str, Any]) -> Personal:
     actor_id = actor_of(row) or organization_id
     # Without secrets: people paste them anywhere.
     details = {
-        name: masked(name, value) for name, value in payload.items() if name in PERSONAL and value
+        name: masked(name, value)
+        for name, value in payload.items()
+        if value and is_personal(row, name)
     }
     user_agent = context.get("userAgent")
     return Personal(
@@ -123,7 +123,7 @@ def personal_of(row: Mapping[str, Any]) -> Personal:
 
 
 def _subject_of(row: Mapping[str, Any]) -> UUID | None:
-    if ACTIONS[row["event_type"]][0] in _PEOPLE:
+    if ACTIONS[row["event_type"]][0] in PEOPLE:
         person_id: UUID = row["aggregate_id"]
         return person_id
     user_id = row["payload"].get("user_id")

@@ -101,10 +101,7 @@ class Recorder:
             entries.append((entry, digest, part))
         await connection.execute(
             _RECORD,
-            [
-                _addition(row["position"], *entry)
-                for row, entry in zip(rows, entries, strict=True)
-            ],
+            [_addition(row["position"], *entry) for row, entry in zip(rows, entries, strict=True)],
         )
         for entry, _, _ in entries:
             if entry.action in PURGED:

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from control.audit.domain import json_of
+from control.audit.domain import PEOPLE, json_of
 from control.audit.person_keys import PersonKeys
 from control.audit.personal import Personal, PersonKey, opened, people_of, sealed
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
 
 ROWS_AT_ONCE: Final = 500
-_PEOPLE: Final = ("user", "auth")
 
 
 async def seal_old(database: Database, keys: PersonKeys) -> int:
@@ -75,4 +74,4 @@ def is_salted_digest(
 
 def _people(row: Any) -> tuple[UUID, UUID]:
     actor_id = row["user_id"] or row["organization_id"]
-    return actor_id, row["resource_id"] if row["resource_type"] in _PEOPLE else actor_id
+    return actor_id, row["resource_id"] if row["resource_type"] in PEOPLE else actor_id

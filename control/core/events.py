@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from shared.messaging.events import Event
+from shared.messaging.events import Event, Updated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,10 +15,8 @@ class RegionCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionUpdated(Event):
-    """A region has other properties; *changed* names them."""
-
-    changed: list[str]
+class RegionUpdated(Updated):
+    """A region has other properties."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +33,8 @@ class OrganizationCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrganizationUpdated(Event):
+class OrganizationUpdated(Updated):
     """An organization has other properties, or was switched on or off."""
-
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +56,8 @@ class WorkspaceCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkspaceUpdated(Event):
+class WorkspaceUpdated(Updated):
     """A workspace has other properties, or was switched on or off."""
-
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +80,8 @@ class TenantCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantUpdated(Event):
+class TenantUpdated(Updated):
     """A tenant has other properties, or was switched on or off."""
-
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +119,10 @@ class UserCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UserUpdated(Event):
-    """A person has another name, address, language…; *changed* names the properties."""
+class UserUpdated(Updated):
+    """A person has another name, address, language…"""
 
     email: str
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,10 +219,8 @@ class RoleCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoleUpdated(Event):
+class RoleUpdated(Updated):
     """A role has another name or description."""
-
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,10 +246,8 @@ class GroupCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupUpdated(Event):
+class GroupUpdated(Updated):
     """A group has another name, other members or other roles."""
-
-    changed: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from shared.changes import changes_of
 from shared.cors.matching import HEADERS_DEFAULT, MAX_AGE_SECONDS_MAX, METHODS_DEFAULT, CorsRules
 from shared.domain import Aggregate
 from shared.errors import Invalid
-from shared.messaging.events import Event
+from shared.messaging.events import Event, Updated
 
 NAME_CHARACTERS_MAX: Final = 100
 
@@ -22,10 +23,8 @@ class CORSConfigCreated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CORSConfigUpdated(Event):
-    """A configuration says something else, or was switched on or off; *changed* names what."""
-
-    changed: list[str]
+class CORSConfigUpdated(Updated):
+    """A configuration says something else, or was switched on or off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +85,13 @@ class CorsConfiguration(Aggregate):
             if value is not None:
                 setattr(self, name, value)
         self._check()
-        changed = [name for name, value in before.items() if value != getattr(self, name)]
-        if changed:
+        if changes := changes_of(before, {name: getattr(self, name) for name in before}):
             self.record(
                 CORSConfigUpdated(
                     aggregate_id=self.id,
                     organization_id=self.organization_id,
                     tenant_id=self.tenant_id,
-                    changed=changed,
+                    changes=changes,
                 )
             )
 

@@ -46,6 +46,26 @@ class Event:
         return document
 
 
+# From what to what, by the name of the property.
+Changes = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updated(Event):
+    """Something has other properties: *changes* (shared.changes) says from what to what.
+
+    *changed* names them all; that is all that events of earlier releases have.
+    """
+
+    changes: Changes = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """The names are those of the changes."""
+        if not self.changed:
+            object.__setattr__(self, "changed", list(self.changes))
+
+
 _ENVELOPE: Final = ("aggregate_id", "organization_id", "tenant_id", "event_id", "occurred_at")
 
 

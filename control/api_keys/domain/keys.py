@@ -21,6 +21,7 @@ from control.api_keys.events import (
     ApiKeyRotated,
     ApiKeyUpdated,
 )
+from shared.changes import changes_of
 from shared.domain import Aggregate
 from shared.errors import Conflict, Invalid
 
@@ -134,15 +135,14 @@ class ApiKey(Aggregate):
         if limits is not None:
             self.limits = limits
         self._check()
-        changed = [name for name, value in self._changeable().items() if value != before[name]]
-        if changed:
+        if changes := changes_of(before, self._changeable()):
             self.record(
                 ApiKeyUpdated(
                     aggregate_id=self.id,
                     organization_id=self.organization_id,
                     tenant_id=self.tenant_id,
                     key_id=self.key_id,
-                    changed=changed,
+                    changes=changes,
                 )
             )
 

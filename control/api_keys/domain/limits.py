@@ -92,17 +92,17 @@ class IngestionPlan(Aggregate):
             raise Conflict(f"the plan {UNLIMITED} limits nothing: give organizations another one")
         if len(description) > DESCRIPTION_CHARACTERS_MAX:
             raise Invalid(f"at most {DESCRIPTION_CHARACTERS_MAX} characters", field="description")
-        if (description, limits, quotas) == (self.description, self.limits, self.quotas):
-            return
-        self.description, self.limits, self.quotas = description, limits, quotas
-        self.record(
-            IngestionPlanChanged(
-                aggregate_id=self.id,
-                plan=self.name,
-                limits=asdict(limits),
-                quotas=asdict(quotas),
+        changes = self.take({"description": description, "limits": limits, "quotas": quotas})
+        if changes:
+            self.record(
+                IngestionPlanChanged(
+                    aggregate_id=self.id,
+                    plan=self.name,
+                    limits=asdict(limits),
+                    quotas=asdict(quotas),
+                    changes=changes,
+                )
             )
-        )
 
 
 @dataclass(kw_only=True)
@@ -113,10 +113,12 @@ class OrganizationPlan(Aggregate):
 
     def assign(self, plan: str) -> None:
         """Let it have that plan from now on."""
-        if plan == self.plan:
-            return
-        self.plan = plan
-        self.record(IngestionPlanAssigned(aggregate_id=self.id, organization_id=self.id, plan=plan))
+        if changes := self.take({"plan": plan}):
+            self.record(
+                IngestionPlanAssigned(
+                    aggregate_id=self.id, organization_id=self.id, plan=plan, changes=changes
+                )
+            )
 
 
 @dataclass(kw_only=True)
@@ -132,17 +134,16 @@ class TenantLimits(Aggregate):
             own, most = getattr(limits, one.name), getattr(plan, one.name)
             if own is not None and most is not None and own > most:
                 raise Invalid(f"the plan allows at most {most}", field=camel(one.name))
-        if limits == self.limits:
-            return
-        self.limits = limits
-        self.record(
-            TenantLimitsChanged(
-                aggregate_id=self.id,
-                organization_id=self.organization_id,
-                tenant_id=self.id,
-                limits=asdict(limits),
+        if changes := self.take({"limits": limits}):
+            self.record(
+                TenantLimitsChanged(
+                    aggregate_id=self.id,
+                    organization_id=self.organization_id,
+                    tenant_id=self.id,
+                    limits=asdict(limits),
+                    changes=changes,
+                )
             )
-        )
 
 
 def effective(

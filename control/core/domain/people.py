@@ -92,24 +92,18 @@ class User(Aggregate):
 
     def change(self, **values: Any) -> None:
         """Take the values that are given (not None) and differ."""
-        changed = []
-        for name, value in values.items():
-            if value is None:
-                continue
-            checked = _checked_of_user(name, value)
-            if checked != getattr(self, name):
-                setattr(self, name, checked)
-                changed.append(name)
-        if "email" in changed:
+        given = {name: value for name, value in values.items() if value is not None}
+        changes = self.take({name: _checked_of_user(name, one) for name, one in given.items()})
+        if "email" in changes:
             # The new address is not known to be theirs.
             self.is_email_verified = False
-        if changed:
+        if changes:
             self.record(
                 UserUpdated(
                     aggregate_id=self.id,
                     organization_id=self.organization_id,
                     email=self.email,
-                    changed=changed,
+                    changes=changes,
                 )
             )
 

@@ -78,17 +78,10 @@ class Role(Aggregate):
             "description": description,
             "level": None if level is None else _checked_level(level),
         }
-        changed = [
-            one
-            for one, value in values.items()
-            if value is not None and value != getattr(self, one)
-        ]
-        for one in changed:
-            setattr(self, one, values[one])
-        if changed:
+        if changes := self.take(values):
             self.record(
                 RoleUpdated(
-                    aggregate_id=self.id, organization_id=self.organization_id, changed=changed
+                    aggregate_id=self.id, organization_id=self.organization_id, changes=changes
                 )
             )
         if permissions is not None:
@@ -171,17 +164,10 @@ class Group(Aggregate):
             "user_ids": user_ids,
             "role_ids": role_ids,
         }
-        changed = [
-            one
-            for one, value in values.items()
-            if value is not None and value != getattr(self, one)
-        ]
-        for one in changed:
-            setattr(self, one, values[one])
-        if changed:
+        if changes := self.take(values):
             self.record(
                 GroupUpdated(
-                    aggregate_id=self.id, organization_id=self.organization_id, changed=changed
+                    aggregate_id=self.id, organization_id=self.organization_id, changes=changes
                 )
             )
 

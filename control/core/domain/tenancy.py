@@ -30,7 +30,7 @@ from control.core.events import (
 )
 from shared.domain import Aggregate
 from shared.errors import Conflict, Invalid
-from shared.messaging.events import Event
+from shared.messaging.events import Changes, Event
 
 DESCRIPTION_CHARACTERS_MAX: Final = 1_000
 SETTINGS_BYTES_MAX: Final = 16_384
@@ -45,19 +45,14 @@ class Place(Aggregate):
     name: str
     is_active: bool = True
 
-    def change(self, **values: Any) -> list[str]:
-        """Take the values that are given (not None) and differ; returns their names."""
-        changed = []
-        for name, value in values.items():
-            if value is None:
-                continue
-            checked = self._checked(name, value)
-            if checked != getattr(self, name):
-                setattr(self, name, checked)
-                changed.append(name)
-        if changed:
-            self.record(self._updated(changed))
-        return changed
+    def change(self, **values: Any) -> Changes:
+        """Take the values that are given (not None) and differ; what changed."""
+        given = {name: value for name, value in values.items() if value is not None}
+        checked = {name: self._checked(name, value) for name, value in given.items()}
+        changes = self.take(checked)
+        if changes:
+            self.record(self._updated(changes))
+        return changes
 
     def activate(self) -> None:
         """Let people use it again."""
@@ -68,9 +63,8 @@ class Place(Aggregate):
         self._switch(is_active=False)
 
     def _switch(self, *, is_active: bool) -> None:
-        if self.is_active != is_active:
-            self.is_active = is_active
-            self.record(self._updated(["is_active"]))
+        if changes := self.take({"is_active": is_active}):
+            self.record(self._updated(changes))
 
     def _checked(self, name: str, value: Any) -> Any:
         match name:
@@ -84,7 +78,7 @@ class Place(Aggregate):
                 return checked_settings(value, name)
         return value
 
-    def _updated(self, changed: list[str]) -> Event:
+    def _updated(self, changes: Changes) -> Event:
         raise NotImplementedError
 
 
@@ -152,8 +146,8 @@ class Region(Place):
         """Goes at once: nothing may refer to it."""
         self.record(RegionDeleted(aggregate_id=self.id))
 
-    def _updated(self, changed: list[str]) -> Event:
-        return RegionUpdated(aggregate_id=self.id, changed=changed)
+    def _updated(self, changes: Changes) -> Event:
+        return RegionUpdated(aggregate_id=self.id, changes=changes)
 
 
 @dataclass(kw_only=True)
@@ -198,8 +192,8 @@ class Organization(Erasable):
         self.require_deleted()
         self.record(OrganizationPurged(aggregate_id=self.id, organization_id=self.id))
 
-    def _updated(self, changed: list[str]) -> Event:
-        return OrganizationUpdated(aggregate_id=self.id, organization_id=self.id, changed=changed)
+    def _updated(self, changes: Changes) -> Event:
+        return OrganizationUpdated(aggregate_id=self.id, organization_id=self.id, changes=changes)
 
     def _deleted(self) -> Event:
         return OrganizationDeleted(aggregate_id=self.id, organization_id=self.id)
@@ -243,9 +237,9 @@ class Workspace(Erasable):
         self.require_deleted()
         self.record(WorkspacePurged(aggregate_id=self.id, organization_id=self.organization_id))
 
-    def _updated(self, changed: list[str]) -> Event:
+    def _updated(self, changes: Changes) -> Event:
         return WorkspaceUpdated(
-            aggregate_id=self.id, organization_id=self.organization_id, changed=changed
+            aggregate_id=self.id, organization_id=self.organization_id, changes=changes
         )
 
     def _deleted(self) -> Event:
@@ -298,12 +292,12 @@ class Tenant(Erasable):
             )
         )
 
-    def _updated(self, changed: list[str]) -> Event:
+    def _updated(self, changes: Changes) -> Event:
         return TenantUpdated(
             aggregate_id=self.id,
             organization_id=self.organization_id,
             tenant_id=self.id,
-            changed=changed,
+            changes=changes,
         )
 
     def _deleted(self) -> Event:

@@ -91,7 +91,9 @@ def test_S65_secrets_are_masked_at_any_depth_should_an_event_ever_hold_one() -> 
         "note": "key tfs_" + "0" * 64,
     }
 
-    entry = entry_of(row(payload=payload), sequence=1, personal_digest=b"")
+    changed = row(event_type="WorkspaceUpdated", payload=payload)
+
+    entry = entry_of(changed, sequence=1, personal_digest=b"")
 
     assert entry.metadata == {
         "new_password": MASK,
