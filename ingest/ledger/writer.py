@@ -29,9 +29,9 @@ from shared.errors import TelemetryFlowError, Unavailable
 LEDGER_GROUP: Final = "ledger"
 LEDGER_TOPICS: Final = (INGESTED_TOPIC, LEDGER_TOPIC)
 # Documents wait so long for more: each INSERT has one row per tenant, minute and event.
-GATHER_SECONDS: Final = 10.0
+GATHER_SECONDS: Final = 3.0
 DOCUMENTS_PER_PLAN_MAX: Final = 500
-LOOK_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 0.5
 CHECK_SECONDS: Final = 30.0
 # A minute is looked at once everything of it must have come through, and for a day.
 SETTLED_SECONDS: Final = 180.0

@@ -11,6 +11,8 @@ from uuid import UUID
 
 import pytest
 
+from control.api_keys import directory, usage
+from ingest.ledger import writer as ledger
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.messaging.events import utc_now
 from shared.postgres.address import PostgresAddress
@@ -280,3 +282,53 @@ async def test_a_range_that_makes_no_sense_is_refused(ada: Client) -> None:
         assert answer.status == 400, query
         assert [one["field"] for one in answer.json["errors"]] == [field], query
     assert (await ada.get(f"/api-keys/{key['id']}/usage?to=0001-01-01")).status == 200
+
+
+async def test_G20_the_way_from_a_stored_row_to_the_gateways_takes_ten_seconds(
+    product: Running,
+) -> None:
+    waits = (
+        product.control.settings.writer_batch_wait_ms / 1_000,
+        ledger.GATHER_SECONDS + ledger.LOOK_SECONDS,
+        usage.COPY_SECONDS,
+        # Should the notice of PostgreSQL be lost.
+        directory.POLL_SECONDS,
+    )
+    assert sum(waits) <= 10
+
+
+async def test_G20_a_look_between_two_wide_ones_finds_what_is_told_now_and_the_next_what_was_late(
+    product: Running, clickhouse: ClickHouse, ada: Client
+) -> None:
+    key = await new_key(ada)
+    tenant = await telemetry_id(product, key)
+    passed = [0.0]
+    copy = usage.UsageCopy(
+        product.control.database, clickhouse, "telemetry", clock=lambda: passed[0]
+    )
+    now = utc_now()
+
+    async def items() -> list[int]:
+        await copy.step(now=now)
+        return [row["items"] for row in await day_rows(product)]
+
+    async def tells(count: int, *, at: datetime = now, told_at: datetime) -> None:
+        await tell(clickhouse, at, tenant, key["keyId"], items=count, told_at=told_at)
+
+    await tells(5, told_at=now)
+    assert await items() == [5]
+
+    # Visible minutes after it was told, and told now of a day that is over.
+    other_day = now - timedelta(days=2)
+    async with product.control.database.begin(PLATFORM) as connection:
+        await connection.execute("DELETE FROM usage_days")
+    await clickhouse.command("TRUNCATE TABLE telemetry.tf_usage")
+    await tells(1, told_at=now - timedelta(minutes=4))
+    await tells(2, at=other_day, told_at=utc_now())
+    assert await items() == []
+    passed[0] = usage.WIDE_SECONDS
+    assert await items() == [2, 1]
+
+    await tells(3, told_at=utc_now())
+    passed[0] += usage.COPY_SECONDS
+    assert await items() == [2, 4]
