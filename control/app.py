@@ -29,6 +29,7 @@ from control.audit import events as audit_events
 from control.audit import jobs as audit_jobs
 from control.audit.archive import Archive
 from control.audit.checkpoints import Checkpoints
+from control.audit.contradictions import Contradictions
 from control.audit.person_keys import PersonKeys
 from control.audit.queries import Trail
 from control.audit.refusals import Refusals
@@ -130,6 +131,7 @@ class Audit:
     keys: PersonKeys
     archive: Archive
     checkpoints: Checkpoints
+    contradictions: Contradictions
 
 
 @dataclass(frozen=True)
@@ -305,6 +307,7 @@ def audit_of(settings: Settings, box: SecretBox, clickhouse: ClickHouse) -> Audi
         keys=PersonKeys(box),
         archive=Archive(clickhouse, settings.clickhouse_database),
         checkpoints=Checkpoints(settings, second_place),
+        contradictions=Contradictions(clickhouse, settings.clickhouse_database),
     )
 
 

@@ -9,8 +9,8 @@ from shared.messaging.events import Event
 class SecurityEventDetected(Event):
     """Somebody tried what they may not, such as another organization's tenant.
 
-    *kind* is permission, tenant_mismatch or bad_token. With *left_out* it stands for so many more
-    of a minute.
+    *kind* is permission, tenant_mismatch or bad_token, and of data at gateways
+    tenant_contradiction. With *left_out* it stands for so many more of a minute.
     """
 
     kind: str
