@@ -11,6 +11,7 @@ COMPILE = (
     ["-O1", "-g", f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"] if SANITIZE else ["-O3"]
 )
 LINK = [f"-fsanitize={SANITIZE}"] if SANITIZE else []
+JOBS = os.cpu_count() or 1
 # A fault in the codec is made hard to use; test_hardening.py looks for it in what was built.
 HARDENING = [
     *("-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"),
@@ -34,6 +35,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         build_dir="build/cython",
+        nthreads=JOBS,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
@@ -42,5 +44,6 @@ setup(
             "initializedcheck": False,
             "nonecheck": False,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": JOBS}},
 )
