@@ -17,12 +17,14 @@ cdef enum Kind:
 
 cdef struct Column:
     Kind kind
-    bint is_array  # Array(…) of that kind; `array_ends` counts elements
+    bint is_array  # Array(…) of that kind; `array_ends` of `nested` counts elements
+    bint is_of_run  # one value, or map, for each run of the table instead of each row
     uint32_t width
     Buffer data  # values: fixed bytes, Strings, or word numbers as uint32
     Buffer keys  # map keys, word numbers as uint32
     Buffer map_ends  # entries of all maps so far, uint64 per map
     Buffer array_ends  # elements of all rows so far, uint64 per row
+    Column* nested  # the first column of its Nested, whose arrays are as long as its own
     Dictionary* words  # of `data`
     Dictionary* key_words
     size_t[4] marks
@@ -36,6 +38,13 @@ cdef struct Table:
     uint64_t rows
     uint64_t rows_mark
     uint64_t rows_at_request  # where the rows of the request at hand begin
+    # Rows that follow each other share tenant, resource and scope, mostly: a run of them.
+    Buffer runs  # the first row of each run, uint64
+    size_t runs_mark
+    uint64_t run_origin  # number of the origin that the last run is of; 0 = a new run is due
+    uint64_t run_bytes  # what each of its rows takes in the columns of runs
+    uint64_t all_runs_bytes  # the sum of that over all rows
+    uint64_t all_runs_bytes_mark
     int64_t time_min
     int64_t time_max
     int64_t time_min_mark
@@ -63,20 +72,8 @@ cdef inline void end_map(Column* column) noexcept nogil:
     put_u64(&column.map_ends, column.keys.used >> 2)
 
 
-cdef inline void end_array(Column* column) noexcept nogil:
-    """Closes a row's array behind the elements that were put (not for String elements)."""
-    cdef uint64_t elements
-    if column.kind >= TEXT_MAP:
-        elements = column.map_ends.used >> 3
-    elif column.kind == WORDS:
-        elements = column.data.used >> 2
-    else:
-        elements = column.data.used // column.width
-    put_u64(&column.array_ends, elements)
-
-
-cdef inline void end_text_array(Column* column, uint64_t elements) noexcept nogil:
-    """Closes a row's array of *elements* Strings."""
+cdef inline void end_array(Column* column, uint64_t elements) noexcept nogil:
+    """Closes a row's array of *elements*; for all columns of a Nested by its first one."""
     cdef uint64_t before = 0
     if column.array_ends.used:
         memcpy(&before, column.array_ends.data + column.array_ends.used - 8, 8)

@@ -39,6 +39,8 @@ cdef void mark_table(Table* table) noexcept nogil:
     for position in range(table.count):
         for stream in range(4):
             table.columns[position].marks[stream] = used_of(&table.columns[position], stream)[0]
+    table.runs_mark = table.runs.used
+    table.all_runs_bytes_mark = table.all_runs_bytes
     table.rows_mark = table.rows
     table.time_min_mark = table.time_min
     table.time_max_mark = table.time_max
@@ -50,6 +52,9 @@ cdef void roll_back_table(Table* table) noexcept nogil:
     for position in range(table.count):
         for stream in range(4):
             used_of(&table.columns[position], stream)[0] = table.columns[position].marks[stream]
+    table.runs.used = table.runs_mark
+    table.run_origin = 0
+    table.all_runs_bytes = table.all_runs_bytes_mark
     table.rows = table.rows_mark
     table.time_min = table.time_min_mark
     table.time_max = table.time_max_mark
@@ -61,6 +66,9 @@ cdef void empty_table(Table* table) noexcept nogil:
     for position in range(table.count):
         for stream in range(4):
             used_of(&table.columns[position], stream)[0] = 0
+    table.runs.used = 0
+    table.run_origin = 0
+    table.all_runs_bytes = 0
     table.rows = 0
     table.rows_at_request = 0
     table.time_min = INT64_MAX
@@ -69,15 +77,17 @@ cdef void empty_table(Table* table) noexcept nogil:
 
 cdef uint64_t table_bytes(Table* table) noexcept nogil:
     """Upper bound of the raw block, dictionaries counted in full."""
-    cdef uint64_t total = 64
+    cdef uint64_t total = 64 + table.all_runs_bytes
     cdef int position
     cdef int stream
     cdef Column* column
     for position in range(table.count):
         column = &table.columns[position]
         total += column.header_size + 64
-        for stream in range(4):
-            total += used_of(column, stream)[0]
+        if not column.is_of_run:
+            for stream in range(3):
+                total += used_of(column, stream)[0]
+            total += column.nested.array_ends.used
         if column.words != NULL:
             total += column.words.texts.used
         if column.key_words != NULL:
@@ -85,10 +95,11 @@ cdef uint64_t table_bytes(Table* table) noexcept nogil:
     return total
 
 
-cdef void emit_words(
+cdef uint32_t emit_used_words(
     Dictionary* dictionary, Buffer* numbers, Buffer* scratch, Buffer* out
 ) noexcept nogil:
-    """Flags, used words in order of first use, and one index a row."""
+    """Flags, and used words in order of first use. Returns the width of an index (0: a byte, 1: two,
+    2: four); *scratch* holds the new number of each word then."""
     cdef size_t rows = numbers.used >> 2
     cdef uint32_t* word = <uint32_t*>numbers.data
     cdef uint32_t* renumbered
@@ -96,8 +107,6 @@ cdef void emit_words(
     cdef uint32_t count = 1
     cdef size_t row
     cdef uint32_t width
-    if rows == 0:
-        return
     scratch.used = 0
     reserve(scratch, (<size_t>dictionary.count) * 8)
     renumbered = <uint32_t*>scratch.data
@@ -116,8 +125,21 @@ cdef void emit_words(
     put_u64(out, count)
     for row in range(count):
         emit_word(dictionary, used[row], out)
-    put_u64(out, rows)
-    emit_indices(word, rows, renumbered, width, out)
+    return width
+
+
+cdef void emit_words(
+    Dictionary* dictionary, Buffer* numbers, Buffer* scratch, Buffer* out
+) noexcept nogil:
+    """Dictionary, and one index a row."""
+    cdef uint32_t width
+    if numbers.used == 0:
+        return
+    width = emit_used_words(dictionary, numbers, scratch, out)
+    put_u64(out, numbers.used >> 2)
+    emit_indices(
+        <uint32_t*>numbers.data, numbers.used >> 2, <uint32_t*>scratch.data, width, out
+    )
 
 
 cdef inline void emit_word(Dictionary* dictionary, uint32_t number, Buffer* out) noexcept nogil:
@@ -146,13 +168,87 @@ cdef void emit_indices(
     out.used += rows << width
 
 
-cdef void emit_column(Column* column, Buffer* scratch, Buffer* out) noexcept nogil:
+cdef inline uint64_t rows_of_run(Table* table, size_t run) noexcept nogil:
+    cdef uint64_t* first = <uint64_t*>table.runs.data + run
+    return (first[1] if (run + 1) * 8 < table.runs.used else table.rows) - first[0]
+
+
+cdef void repeat_last(Buffer* out, size_t size, uint64_t times) noexcept nogil:
+    """Repeats the last *size* bytes, so that they stand so often: each copy doubles them."""
+    cdef size_t more = size * (times - 1)
+    cdef size_t step
+    reserve(out, more)
+    while more:
+        step = size if size < more else more
+        memcpy(out.data + out.used, out.data + out.used - size, step)
+        out.used += step
+        more -= step
+        size += step
+
+
+cdef void emit_run_map_ends(Table* table, Column* column, Buffer* out) noexcept nogil:
+    cdef uint64_t* ends = <uint64_t*>column.map_ends.data
+    cdef uint64_t entries
+    cdef uint64_t end = 0
+    cdef size_t run
+    cdef uint64_t row
+    reserve(out, table.rows * 8)
+    for run in range(table.runs.used >> 3):
+        entries = ends[run] - (ends[run - 1] if run else 0)
+        for row in range(rows_of_run(table, run)):
+            end += entries
+            memcpy(out.data + out.used + 8 * row, &end, 8)
+        out.used += 8 * rows_of_run(table, run)
+
+
+cdef void emit_run_words(
+    Table* table, Dictionary* dictionary, Buffer* numbers, Buffer* ends, Buffer* scratch, Buffer* out
+) noexcept nogil:
+    """As `emit_words`, repeated for the rows of each run. *ends* are those of maps, or empty."""
+    cdef uint32_t* word = <uint32_t*>numbers.data
+    cdef uint32_t width
+    cdef size_t count_at
+    cdef uint64_t count
+    cdef uint64_t first = 0
+    cdef uint64_t end
+    cdef size_t run
+    if numbers.used == 0:
+        return
+    width = emit_used_words(dictionary, numbers, scratch, out)
+    count_at = out.used
+    put_u64(out, 0)
+    for run in range(table.runs.used >> 3):
+        end = (<uint64_t*>ends.data)[run] if ends.used else run + 1
+        emit_indices(word + first, end - first, <uint32_t*>scratch.data, width, out)
+        repeat_last(out, (end - first) << width, rows_of_run(table, run))
+        first = end
+    count = (out.used - count_at - 8) >> width
+    memcpy(out.data + count_at, &count, 8)
+
+
+cdef void emit_run_column(Table* table, Column* column, Buffer* scratch, Buffer* out) noexcept nogil:
+    cdef size_t run
+    if column.kind == FIXED:
+        for run in range(table.runs.used >> 3):
+            put_bytes(out, column.data.data + run * column.width, column.width)
+            repeat_last(out, column.width, rows_of_run(table, run))
+        return
+    if column.kind == WORD_MAP:
+        emit_run_map_ends(table, column, out)
+        emit_run_words(table, column.key_words, &column.keys, &column.map_ends, scratch, out)
+    emit_run_words(table, column.words, &column.data, &column.map_ends, scratch, out)
+
+
+cdef void emit_column(Table* table, Column* column, Buffer* scratch, Buffer* out) noexcept nogil:
     put_bytes(out, column.header, column.header_size)
     if column.key_words != NULL:
         put_u64(out, DICTIONARY_VERSION)
     if column.words != NULL:
         put_u64(out, DICTIONARY_VERSION)
-    put_bytes(out, column.array_ends.data, column.array_ends.used)
+    if column.is_of_run:
+        emit_run_column(table, column, scratch, out)
+        return
+    put_bytes(out, column.nested.array_ends.data, column.nested.array_ends.used)
     put_bytes(out, column.map_ends.data, column.map_ends.used)
     if column.key_words != NULL:
         emit_words(column.key_words, &column.keys, scratch, out)
@@ -168,7 +264,7 @@ cdef void emit_table(Table* table, Buffer* scratch, Buffer* out) noexcept nogil:
     put_varint(out, table.count)
     put_varint(out, table.rows)
     for position in range(table.count):
-        emit_column(&table.columns[position], scratch, out)
+        emit_column(table, &table.columns[position], scratch, out)
 
 
 cdef bytes emit(Table* table):

@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ingest.codec.memory cimport Buffer, grow_memory, put_text, release
+from ingest.codec.wire cimport read_fixed64
 
 cdef enum:
     SLOTS_MIN = 64
@@ -27,23 +28,29 @@ _choose_seeds()
 
 
 cdef uint32_t hash_of(const uint8_t* at, size_t size) noexcept nogil:
-    """A multiply-and-fold hash (the construction of wyhash), 16 bytes a step."""
+    """A multiply-and-fold hash (the construction of wyhash), 16 bytes a step; what the last step
+    reads overlaps what was read before, so that nothing is copied."""
     cdef uint64_t state = seeds[0] ^ size
+    cdef const uint8_t* end = at + size
     cdef uint64_t low = 0
     cdef uint64_t high = 0
-    while size > 16:
-        memcpy(&low, at, 8)
-        memcpy(&high, at + 8, 8)
-        state = mix(low ^ seeds[1], high ^ state)
+    cdef uint32_t half
+    while end - at > 16:
+        state = mix(read_fixed64(at) ^ seeds[1], read_fixed64(at + 8) ^ state)
         at += 16
-        size -= 16
-    low = 0
-    high = 0
-    if size > 8:
-        memcpy(&low, at, 8)
-        memcpy(&high, at + 8, size - 8)
-    else:
-        memcpy(&low, at, size)
+    if size > 16:
+        low = read_fixed64(end - 16)
+        high = read_fixed64(end - 8)
+    elif size >= 8:
+        low = read_fixed64(at)
+        high = read_fixed64(end - 8)
+    elif size >= 4:
+        memcpy(&half, at, 4)
+        low = half
+        memcpy(&half, end - 4, 4)
+        high = half
+    elif size:
+        low = (<uint64_t>at[0] << 16) | (<uint64_t>at[size >> 1] << 8) | end[-1]
     state = mix(low ^ seeds[1], high ^ state)
     return <uint32_t>mix(state ^ seeds[2], seeds[1])
 

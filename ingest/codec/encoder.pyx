@@ -33,7 +33,7 @@ from ingest.codec.validation cimport (
 )
 
 from ingest.codec.results import Appended, Block, BlockFull, RowRange
-from ingest.codec.tables import TABLES, TABLES_OF_SIGNAL
+from ingest.codec.tables import ORIGIN_COLUMNS, TABLES, TABLES_OF_SIGNAL
 
 cdef extern from "malloc.h" nogil:
     int mallopt(int parameter, int value)
@@ -171,6 +171,7 @@ cdef class Encoder:
                 column = &self.tables[table].columns[position]
                 _release_column(column)
             free(self.tables[table].columns)
+            release(&self.tables[table].runs)
         for position in range(self.dictionary_count):
             close_dictionary(&self.dictionaries[position])
         free(self.dictionaries)
@@ -438,6 +439,11 @@ cdef class Encoder:
             column = &table.columns[position]
             element = re.sub(r"^Array\((.*)\)$", r"\1", type)
             column.is_array = element != type
+            column.is_of_run = name in ORIGIN_COLUMNS
+            column.nested = column
+            nested, _dot, inner = name.partition(".")
+            if inner and columns[position - 1][0].startswith(f"{nested}."):
+                column.nested = table.columns[position - 1].nested
             column.kind = <Kind><int>_KINDS.get(element, FIXED)
             if column.kind == FIXED:
                 fixed = re.fullmatch(r"FixedString\((\d+)\)", element)

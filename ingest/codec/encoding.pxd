@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from ingest.codec.attributes cimport Attributes
 from ingest.codec.cardinality cimport GuardState
 from ingest.codec.columns cimport Column, Table
+from ingest.codec.hashing cimport Stripes
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_text
 from ingest.codec.values cimport put_hex
 
@@ -52,7 +53,10 @@ cdef struct Origin:
     uint32_t scope_name
     uint32_t scope_version
     uint32_t scope_dropped
-    Buffer series  # the resource's attributes as they go into a series hash
+    uint64_t number  # each time that a scope begins, another one
+    # The resource's attributes as they go into a series hash: whole stripes, and what is behind.
+    Stripes stripes
+    Buffer series
 
 
 cdef struct Encoding:
@@ -107,8 +111,7 @@ cdef bint place_in_time(Encoding* encoding, uint64_t sent, int64_t* time, bint* 
 cdef bint take_new(Encoding* encoding, uint64_t series) noexcept nogil
 cdef void keep_original_time(Encoding* encoding, uint64_t sent) noexcept nogil
 cdef int64_t clamp_time(Encoding* encoding, uint64_t sent) noexcept nogil
-cdef void put_origin(Encoding* encoding, Table* table) noexcept nogil
-cdef void put_tenant(Encoding* encoding, Table* table) noexcept nogil
+cdef void begin_run(Encoding* encoding, Table* table) noexcept nogil
 cdef void begin_origin_again(Encoding* encoding) noexcept nogil
 cdef void begin_resource(Encoding* encoding, Slice resource, Slice schema_url) noexcept nogil
 cdef void begin_scope(Encoding* encoding, Slice scope, Slice schema_url) noexcept nogil
@@ -120,8 +123,15 @@ ctypedef int (*PutScopeItem)(Encoding* encoding, Slice item) noexcept nogil
 cdef int walk_request(Encoding* encoding, Slice body, PutScopeItem put) noexcept nogil
 
 
+cdef inline void put_origin(Encoding* encoding, Table* table) noexcept nogil:
+    """The columns that all items of a scope share, tenant and retention among them."""
+    if table.run_origin != encoding.origin.number:
+        begin_run(encoding, table)
+
+
 cdef inline void count_row(Table* table, int64_t time) noexcept nogil:
     table.rows += 1
+    table.all_runs_bytes += table.run_bytes
     if time < table.time_min:
         table.time_min = time
     if time > table.time_max:

@@ -5,7 +5,7 @@ The body was validated before, so nothing here can fail but for memory and room 
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memmove
 
 from ingest.codec.attributes cimport (
     Attributes, Entry, add_attribute, add_text_attribute, arrange, begin_attributes,
@@ -18,6 +18,7 @@ from ingest.codec.columns cimport (
     Column, Table, end_map, mark_table, put_word, roll_back_table, table_bytes,
 )
 from ingest.codec.dictionary cimport text_of, word_of, word_of_slice
+from ingest.codec.hashing cimport add_stripes, no_stripes
 from ingest.codec.memory cimport (
     Buffer, Slice, put_bytes, put_u32, put_u64, put_u8, reserve, take,
 )
@@ -29,6 +30,10 @@ cdef enum:
     # the wire and 36 in its columns.
     GROWTH_MAX = 20
     ROW_BYTES_MAX = 1024  # fixed-width columns and offsets of one row, in any table
+    # What a row takes in the columns of runs beside the entries of its maps.
+    RUN_ROW_BYTES = 54
+    TENANT = 0
+    RETENTION_DAYS = 1
     # Columns of a resource and a scope, from `origin_at` on, in the order of tables.py.
     SERVICE_NAME = 0
     RESOURCE_SCHEMA_URL = 1
@@ -191,22 +196,21 @@ cdef int64_t clamp_time(Encoding* encoding, uint64_t sent) noexcept nogil:
     return <int64_t>sent
 
 
-cdef void put_tenant(Encoding* encoding, Table* table) noexcept nogil:
-    cdef uint32_t days = encoding.retention_days
-    put_word(&table.columns[0], encoding.tenant)
-    put_bytes(&table.columns[1].data, &days, 2)
-
-
 cdef inline void put_map_of(Column* source, Column* target) noexcept nogil:
     put_bytes(&target.keys, source.keys.data, source.keys.used)
     put_bytes(&target.data, source.data.data, source.data.used)
     end_map(target)
 
 
-cdef void put_origin(Encoding* encoding, Table* table) noexcept nogil:
-    """The columns that all items of a scope share."""
+cdef void begin_run(Encoding* encoding, Table* table) noexcept nogil:
+    """Writes what the rows from here on share."""
     cdef Column* column = &table.columns[encoding.origin_at]
     cdef Origin* origin = &encoding.origin
+    put_u64(&table.runs, table.rows)
+    table.run_origin = origin.number
+    table.run_bytes = RUN_ROW_BYTES + origin_bytes(encoding)
+    put_word(&table.columns[TENANT], encoding.tenant)
+    put_bytes(&table.columns[RETENTION_DAYS].data, &encoding.retention_days, 2)
     put_u32(&column[SERVICE_NAME].data, origin.service_name)
     put_u32(&column[RESOURCE_SCHEMA_URL].data, origin.resource_schema_url)
     put_map_of(&encoding.resource_column, &column[RESOURCE_ATTRIBUTES])
@@ -337,13 +341,25 @@ cdef void begin_resource(Encoding* encoding, Slice resource, Slice schema_url) n
             origin.resource_dropped = <uint32_t>field.scalar
     encode_map(encoding, &encoding.resource_attributes, &encoding.resource_column)
     encoding.refusal = refusal_of(encoding)
-    origin.series.used = 0
-    put_series(&encoding.resource_attributes, &origin.series, &encoding.scratch, &encoding.arena)
+    begin_series(encoding)
     origin.service_name = service_name(encoding)
     origin.entity_refs = entity_refs(encoding, resource)
     origin.resource_schema_url = word_of_slice(
         origin_column(encoding, RESOURCE_SCHEMA_URL).words, schema_url
     )
+
+
+cdef void begin_series(Encoding* encoding) noexcept nogil:
+    """Hashes the resource's attributes as far as all series of the resource share it."""
+    cdef Origin* origin = &encoding.origin
+    cdef size_t taken
+    origin.series.used = 0
+    put_series(&encoding.resource_attributes, &origin.series, &encoding.scratch, &encoding.arena)
+    put_u8(&origin.series, 0)
+    origin.stripes = no_stripes()
+    taken = add_stripes(&origin.stripes, origin.series.data, origin.series.used)
+    origin.series.used -= taken
+    memmove(origin.series.data, origin.series.data + taken, origin.series.used)
 
 
 cdef void begin_scope(Encoding* encoding, Slice scope, Slice schema_url) noexcept nogil:
@@ -354,6 +370,7 @@ cdef void begin_scope(Encoding* encoding, Slice scope, Slice schema_url) noexcep
     encoding.scope = scope
     encoding.scope_schema_url = schema_url
     encoding.origin_is_known = False
+    origin.number += 1
     origin.scope_dropped = 0
     begin_attributes(&encoding.scope_attributes)
     while next_field(&scope, &field):

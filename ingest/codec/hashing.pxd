@@ -16,4 +16,13 @@ cdef inline uint64_t word64(const uint8_t* at) noexcept nogil:
     return value
 
 
+# What whole stripes of 32 bytes make of an input, from its beginning on.
+cdef struct Stripes:
+    uint64_t[LANES] lanes
+    uint64_t size  # bytes of them
+
+
+cdef Stripes no_stripes() noexcept nogil
+cdef size_t add_stripes(Stripes* stripes, const uint8_t* at, size_t size) noexcept nogil
+cdef uint64_t xxh64_behind(Stripes stripes, const uint8_t* at, size_t size) noexcept nogil
 cdef uint64_t xxh64(const uint8_t* at, size_t size) noexcept nogil

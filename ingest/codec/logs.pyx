@@ -4,14 +4,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, put_attributes
-from ingest.codec.columns cimport Column, Table, put_word
+from ingest.codec.columns cimport Column, Table, put_slice, put_word
 from ingest.codec.encoding cimport (
     UNCORRELATED, Encoding, clamp_time, count_row, is_zero, keep_original_time, place_in_time,
-    put_item, put_origin, put_tenant, take_new,
+    put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
-from ingest.codec.values cimport put_value, read_value
+from ingest.codec.values cimport STRING_VALUE, Value, put_value, read_value
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
 )
@@ -88,8 +88,12 @@ cdef void put_ids(Encoding* encoding, Column* column, LogRecord* record) noexcep
 
 
 cdef void put_body(Encoding* encoding, Column* column, Slice body) noexcept nogil:
+    cdef Value value = read_value(body, &encoding.arena)
+    if value.member == STRING_VALUE:
+        put_slice(column, value.text)
+        return
     encoding.series.used = 0
-    put_value(read_value(body, &encoding.arena), &encoding.series, &encoding.arena)
+    put_value(value, &encoding.series, &encoding.arena)
     put_text(&column.data, encoding.series.data, encoding.series.used)
 
 
@@ -111,7 +115,6 @@ cdef bint put_log_row(
         keep_original_time(encoding, sent)
     else:
         arrange(&encoding.item_attributes, &encoding.arena)
-    put_tenant(encoding, table)
     put_u64(&column[0].data, <uint64_t>time)
     put_u64(
         &column[1].data,

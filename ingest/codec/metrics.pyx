@@ -10,15 +10,12 @@ from libc.string cimport memcpy, memset
 from ingest.codec.attributes cimport (
     add_attribute, arrange, begin_attributes, put_attributes, put_series,
 )
-from ingest.codec.columns cimport (
-    Column, Table, end_array, end_map, end_text_array, put_word,
-)
+from ingest.codec.columns cimport Column, Table, end_array, put_word
 from ingest.codec.encoding cimport (
-    BUCKET_COUNTS_MISMATCH, DONE, Encoding, clamp_time, count_row, keep_original_time,
-    place_in_time, put_event_attributes, put_item, put_origin, put_hex_text, put_tenant,
-    take_new,
+    BUCKET_COUNTS_MISMATCH, DONE, Encoding, Origin, clamp_time, count_row, keep_original_time,
+    place_in_time, put_event_attributes, put_hex_text, put_item, put_origin, take_new,
 )
-from ingest.codec.hashing cimport rotated, xxh64
+from ingest.codec.hashing cimport rotated, xxh64, xxh64_behind
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
 from ingest.codec.wire cimport (
@@ -243,15 +240,11 @@ cdef void put_exemplars(
 ) noexcept nogil:
     """Exemplars.{FilteredAttributes, TimeUnix, Value, ValueInt, ValueType, SpanId, TraceId}."""
     cdef Field field
-    cdef int position
     if count:
         while next_field(&message, &field):
             if field.type == LENGTH and field.number == number:
                 put_exemplar(encoding, column, field.text)
-    for position in range(5):
-        end_array(column + position)
-    end_text_array(column + 5, count)
-    end_text_array(column + 6, count)
+    end_array(column, count)
 
 
 cdef void put_extremes(Column* column, Point* point) noexcept nogil:
@@ -268,18 +261,20 @@ cdef void put_extremes(Column* column, Point* point) noexcept nogil:
 cdef void put_fixed64_list(Column* column, Slice message, uint32_t number) noexcept nogil:
     """A repeated fixed64 or double field, packed or not."""
     cdef Field field
+    cdef size_t before = column.data.used
     while next_field(&message, &field):
         if field.number == number and field.type == LENGTH:
             put_bytes(&column.data, field.text.at, field.text.end - field.text.at)
         elif field.number == number and field.type == FIXED64:
             put_u64(&column.data, field.scalar)
-    end_array(column)
+    end_array(column, (column.data.used - before) >> 3)
 
 
 cdef void put_buckets(Column* column, Slice message) noexcept nogil:
     """Offset and BucketCounts of one side of an exponential histogram."""
     cdef Field field
     cdef int32_t offset = 0
+    cdef size_t before = column[1].data.used
     while next_field(&message, &field):
         if field.number == 1 and field.type == VARINT:
             offset = zigzag(field.scalar)
@@ -289,7 +284,7 @@ cdef void put_buckets(Column* column, Slice message) noexcept nogil:
             while field.text.at < field.text.end:
                 put_u64(&column[1].data, read_varint(&field.text.at))
     put_u32(&column.data, <uint32_t>offset)
-    end_array(column + 1)
+    end_array(column + 1, (column[1].data.used - before) >> 3)
 
 
 cdef void put_quantiles(Column* column, Slice message) noexcept nogil:
@@ -297,6 +292,7 @@ cdef void put_quantiles(Column* column, Slice message) noexcept nogil:
     cdef Field field
     cdef Field inner
     cdef uint64_t[2] pair
+    cdef uint64_t count = 0
     while next_field(&message, &field):
         if field.number != 6 or field.type != LENGTH:
             continue
@@ -306,8 +302,8 @@ cdef void put_quantiles(Column* column, Slice message) noexcept nogil:
                 pair[inner.number - 1] = inner.scalar
         put_u64(&column[0].data, pair[0])
         put_u64(&column[1].data, pair[1])
-    end_array(column)
-    end_array(column + 1)
+        count += 1
+    end_array(column, count)
 
 
 cdef void put_histogram(
@@ -357,11 +353,11 @@ cdef void put_data(
 
 cdef uint64_t series_hash(Encoding* encoding) noexcept nogil:
     """Of the resource's attributes, a zero byte, and the point's attributes as they were sent."""
+    cdef Origin* origin = &encoding.origin
     encoding.series.used = 0
-    put_bytes(&encoding.series, encoding.origin.series.data, encoding.origin.series.used)
-    put_u8(&encoding.series, 0)
+    put_bytes(&encoding.series, origin.series.data, origin.series.used)
     put_series(&encoding.item_attributes, &encoding.series, &encoding.scratch, &encoding.arena)
-    return xxh64(encoding.series.data, encoding.series.used)
+    return xxh64_behind(origin.stripes, encoding.series.data, encoding.series.used)
 
 
 cdef uint64_t series_of(Slice name, uint64_t hash) noexcept nogil:
@@ -407,7 +403,6 @@ cdef bint put_point_row(
         return False
     if replaced:
         keep_original_time(encoding, point.time)
-    put_tenant(encoding, table)
     put_origin(encoding, table)
     put_word(&column[0], metric.name)
     put_word(&column[1], metric.description)

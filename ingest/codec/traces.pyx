@@ -5,14 +5,12 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, put_attributes
-from ingest.codec.columns cimport (
-    Column, Table, end_array, end_text_array, put_slice, put_word,
-)
+from ingest.codec.columns cimport Column, Table, end_array, put_slice, put_word
 from ingest.codec.dictionary cimport word_of_slice
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
-    is_zero, keep_original_time, place_in_time, put_event_attributes, put_item, put_origin,
-    put_hex_text, put_tenant, take_new,
+    is_zero, keep_original_time, place_in_time, put_event_attributes, put_hex_text,
+    put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
@@ -137,13 +135,11 @@ cdef bint has_valid_ids(Encoding* encoding, Span* span) noexcept nogil:
 cdef void put_events(Encoding* encoding, Column* column, Slice span, uint32_t count) noexcept nogil:
     """Events.{Timestamp, Name, Attributes, DroppedAttributesCount}."""
     cdef Field field
-    cdef int position
     if count:
         while next_field(&span, &field):
             if field.number == 11 and field.type == LENGTH:
                 put_event(encoding, column, field.text)
-    for position in range(4):
-        end_array(column + position)
+    end_array(column, count)
 
 
 cdef void put_event(Encoding* encoding, Column* column, Slice event) noexcept nogil:
@@ -171,15 +167,11 @@ cdef void put_event(Encoding* encoding, Column* column, Slice event) noexcept no
 cdef void put_links(Encoding* encoding, Column* column, Slice span, uint32_t count) noexcept nogil:
     """Links.{TraceId, SpanId, TraceState, Attributes, DroppedAttributesCount, Flags}."""
     cdef Field field
-    cdef int position
     if count:
         while next_field(&span, &field):
             if field.number == 13 and field.type == LENGTH:
                 put_link(encoding, column, field.text)
-    for position in range(3):
-        end_text_array(column + position, count)
-    for position in range(3, 6):
-        end_array(column + position)
+    end_array(column, count)
 
 
 cdef void put_link(Encoding* encoding, Column* column, Slice link) noexcept nogil:
@@ -246,7 +238,6 @@ cdef bint put_span_row(
         arrange(&encoding.item_attributes, &encoding.arena)
     if span.start and span.end > span.start:
         duration = span.end - span.start
-    put_tenant(encoding, table)
     put_u64(&column[0].data, <uint64_t>time)
     put_bytes(&column[1].data, span.trace_id.at, 16)
     put_bytes(&column[2].data, span.span_id.at, 8)
