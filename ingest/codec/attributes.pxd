@@ -3,10 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from ingest.codec.columns cimport Column
-from ingest.codec.dictionary cimport Dictionary, word_of_slice
+from ingest.codec.dictionary cimport Dictionary, Word, equal_bytes, word_of_slice
 from ingest.codec.memory cimport Arena, Buffer, Slice, reserve
 from ingest.codec.values cimport KeyValue, read_key_value
-from ingest.codec.wire cimport is_plain_pair
+from ingest.codec.validation cimport (
+    ANY_VALUE, KEY_VALUE, TEXT, VALID, Findings, check_length_field, check_message, is_ascii,
+)
+from ingest.codec.wire cimport is_plain_number, is_plain_pair, is_plain_text
 
 cdef enum:
     SHAPE_KEYS_MAX = 32
@@ -14,8 +17,9 @@ cdef enum:
 
 
 cdef struct Entry:
-    Slice value  # an AnyValue message
+    Slice value  # an AnyValue message, or the text that is all of it
     uint32_t key  # number of the key's word
+    bint is_text
 
 
 # The keys of an item as they came, and the order in which they are written.
@@ -47,6 +51,9 @@ cdef void put_attributes(
     Attributes* attributes, Column* column, Buffer* scratch, Arena* arena
 ) noexcept nogil
 cdef void put_series(Attributes* attributes, Buffer* out, Buffer* scratch, Arena* arena) noexcept nogil
+cdef int add_unexpected_attribute(
+    Attributes* attributes, Slice key_value, Arena* arena, Findings* findings
+) noexcept nogil
 
 
 cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
@@ -54,7 +61,9 @@ cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) no
     reserve(&attributes.entries, sizeof(Entry))
     entry = <Entry*>(attributes.entries.data + attributes.entries.used)
     entry.key = key
-    entry.value = value
+    entry.is_text = is_plain_text(value, &entry.value)
+    if not entry.is_text:
+        entry.value = value
     attributes.entries.used += sizeof(Entry)
 
 
@@ -66,3 +75,43 @@ cdef inline void add_attribute(
     if not is_plain_pair(key_value, &pair.key, &pair.value):
         pair = read_key_value(key_value, arena)
     add_entry(attributes, word_of_slice(attributes.key_words, pair.key), pair.value)
+
+
+cdef inline bint is_expected_pair(Attributes* attributes, Slice message, Slice* value) noexcept nogil:
+    """Whether a KeyValue is a plain pair (see wire) with the key that followed the latest last time."""
+    cdef Dictionary* words = attributes.key_words
+    cdef uint32_t guess = words.words[words.latest].follower
+    cdef Word* word = words.words + guess
+    cdef size_t size = message.end - message.at
+    cdef size_t value_size = size - 4 - word.size
+    if size < <size_t>4 + word.size or value_size >= 0x80 or word.size >= 0x80:
+        return False
+    if message.at[0] != 0x0A or message.at[1] != word.size:
+        return False
+    value.at = message.at + 4 + word.size
+    value.end = message.end
+    if value.at[-2] != 0x12 or value.at[-1] != value_size:
+        return False
+    if not equal_bytes(words.texts.data + word.start, message.at + 2, word.size):
+        return False
+    words.latest = guess
+    return True
+
+
+cdef inline int add_checked_attribute(
+    Attributes* attributes, Slice key_value, Arena* arena, Findings* findings
+) noexcept nogil:
+    """One KeyValue message that nobody has looked into. A key that is a word was checked before."""
+    cdef Slice value
+    cdef Entry* entry
+    if not is_expected_pair(attributes, key_value, &value):
+        return add_unexpected_attribute(attributes, key_value, arena, findings)
+    add_entry(attributes, attributes.key_words.latest, value)
+    entry = <Entry*>(attributes.entries.data + attributes.entries.used) - 1
+    if entry.is_text:
+        if is_ascii(entry.value.at, entry.value.end):
+            return VALID
+        return check_length_field(TEXT, entry.value, 0, findings)
+    if is_plain_number(value):
+        return VALID
+    return check_message(value, ANY_VALUE, 0, findings)

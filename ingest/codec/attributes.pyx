@@ -13,7 +13,8 @@ from ingest.codec.memory cimport (
 from ingest.codec.values cimport (
     STRING_VALUE, Value, put_value, read_value, sort_keys,
 )
-from ingest.codec.wire cimport is_plain_number, is_plain_text, plain_number
+from ingest.codec.validation cimport KEY_VALUE, VALID, Findings, check_length_field
+from ingest.codec.wire cimport is_plain_number, plain_number
 
 
 cdef void open_attributes(Attributes* attributes, Dictionary* key_words) noexcept nogil:
@@ -55,6 +56,16 @@ cdef void add_text_attribute(
     value.at = message
     value.end = message + 2 + size
     add_entry(attributes, word_of_slice(attributes.key_words, key), value)
+
+
+cdef int add_unexpected_attribute(
+    Attributes* attributes, Slice key_value, Arena* arena, Findings* findings
+) noexcept nogil:
+    cdef int verdict = check_length_field(KEY_VALUE, key_value, 0, findings)
+    # What is not UTF-8 must not become a word.
+    if verdict == VALID and findings.bad_texts == 0:
+        add_attribute(attributes, key_value, arena)
+    return verdict
 
 
 cdef inline Entry* entries_of(Attributes* attributes) noexcept nogil:
@@ -115,8 +126,6 @@ cdef uint32_t sort_entries(
 cdef inline Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexcept nogil:
     cdef Value value
     cdef Slice text
-    if is_plain_text(message, &text):
-        return text
     if is_plain_number(message):
         value.member = message.at[0] >> 3
         value.scalar = plain_number(message)
@@ -152,7 +161,7 @@ cdef void put_attributes(
     for position in range(attributes.kept):
         one = entry + attributes.order[position]
         put_u32(&column.keys, one.key)
-        text = value_text(one.value, scratch, arena)
+        text = one.value if one.is_text else value_text(one.value, scratch, arena)
         if column.kind == WORD_MAP:
             put_u32(&column.data, value_word(column, column.key_words.words + one.key, text))
         else:
@@ -170,5 +179,5 @@ cdef void put_series(Attributes* attributes, Buffer* out, Buffer* scratch, Arena
         one = entry + attributes.order[position]
         text = text_of(attributes.key_words, one.key)
         put_text(out, text.at, text.end - text.at)
-        text = value_text(one.value, scratch, arena)
+        text = one.value if one.is_text else value_text(one.value, scratch, arena)
         put_text(out, text.at, text.end - text.at)

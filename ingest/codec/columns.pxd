@@ -35,6 +35,8 @@ cdef struct Column:
 cdef struct Table:
     Column* columns
     int count
+    uint8_t item_type  # the message that a row comes from (see validation)
+    const uint8_t* item_kinds
     uint64_t rows
     uint64_t rows_mark
     uint64_t rows_at_request  # where the rows of the request at hand begin

@@ -1,8 +1,9 @@
 """The encoder: OTLP requests in, ClickHouse Native blocks out.
 
-Each request is read twice. The first pass (`validation`) decides whether it is OTLP at all; the
-second (`encoding` and the signal's module) fills the columns and cannot fail, except for room in
-the block. No Python object is made per item.
+A request is read twice: `validation` decides whether it is OTLP at all, and `encoding` and the
+signal's module fill the columns. Nearly all requests are, so the inside of items, which is nearly
+all of a request, is at first checked by those that read it anyway; what they find undoes all, and
+the request is validated as a whole before anything is written. No Python object is made per item.
 """
 
 import re
@@ -20,16 +21,17 @@ from ingest.codec.columns cimport (
 )
 from ingest.codec.dictionary cimport Dictionary, close_dictionary, forget_words, open_dictionary
 from ingest.codec.encoding cimport (
-    BLOCK_FULL, CLOCK_OUT_OF_RANGE, DONE, OUT_OF_MEMORY, REASONS, UNCORRELATED, WARNINGS, Encoding,
-    PutScopeItem, Tally, begin_origin_again, walk_request,
+    BLOCK_FULL, CLOCK_OUT_OF_RANGE, DONE, OUT_OF_MEMORY, REASONS, UNCORRELATED, UNSOUND, WARNINGS,
+    Encoding, PutScopeItem, Tally, begin_origin_again, walk_request,
 )
 from ingest.codec.logs cimport put_log_record
 from ingest.codec.memory cimport Buffer, Slice, empty_arena, guarded, release
 from ingest.codec.metrics cimport put_metric
 from ingest.codec.traces cimport put_span
 from ingest.codec.validation cimport (
-    EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, VALID, Findings, MessageType, malformed, repair,
-    validate,
+    EXPONENTIAL_POINT, EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, HISTOGRAM_POINT, LOG_RECORD,
+    NUMBER_POINT, SPAN, SUMMARY_POINT, VALID, Findings, MessageType, kinds_of, malformed, repair,
+    validate, validate_envelope,
 )
 
 from ingest.codec.results import Appended, Block, BlockFull, RowRange
@@ -72,6 +74,15 @@ _REASONS = (
 )
 _WARNINGS = ("clock_out_of_range", "invalid_trace_id")
 _MESSAGES = {"traces": EXPORT_TRACES, "logs": EXPORT_LOGS, "metrics": EXPORT_METRICS}
+_ITEM_TYPES = {
+    "tf_traces": SPAN,
+    "tf_logs": LOG_RECORD,
+    "tf_metrics_gauge": NUMBER_POINT,
+    "tf_metrics_sum": NUMBER_POINT,
+    "tf_metrics_histogram": HISTOGRAM_POINT,
+    "tf_metrics_exponential_histogram": EXPONENTIAL_POINT,
+    "tf_metrics_summary": SUMMARY_POINT,
+}
 # Maps whose keys the attributes of an item and of its parts come from.
 _ITEM_MAPS = {
     "traces": ("SpanAttributes", "Events.Attributes", "Links.Attributes"),
@@ -88,10 +99,23 @@ cdef struct Call:
     PutScopeItem put
     Buffer* repaired
     Findings findings
+    bint is_thorough
+
+
+cdef inline bint is_spotless(Findings* findings) noexcept nogil:
+    return findings.verdict == VALID and (findings.bad_texts | findings.string_indices) == 0
 
 
 cdef int work(void* argument) noexcept nogil:
     cdef Call* call = <Call*>argument
+    call.encoding.is_validated = call.is_thorough
+    call.encoding.found = DONE
+    memset(&call.encoding.findings, 0, sizeof(Findings))
+    if not call.is_thorough:
+        call.findings = validate_envelope(call.body, call.message)
+        if is_spotless(&call.findings):
+            return walk_request(call.encoding, call.body, call.put)
+        return UNSOUND
     call.findings = validate(call.body, call.message)
     if call.findings.verdict != VALID:
         return DONE
@@ -255,11 +279,14 @@ cdef class Encoder:
         call.message = self.message
         call.put = self.put
         call.repaired = &self.repaired
-        if PyBytes_GET_SIZE(body) <= GIL_KEPT_BYTES_MAX:
-            status = guarded(work, &call, OUT_OF_MEMORY)
-        else:
-            with nogil:
-                status = guarded(work, &call, OUT_OF_MEMORY)
+        # A guard remembers what it was asked, which nothing undoes.
+        call.is_thorough = self.encoding.guard != NULL
+        status = self._work(&call)
+        if status == UNSOUND:
+            self._undo()
+            self._begin(tenant, workspace, received)
+            call.is_thorough = True
+            status = self._work(&call)
         if call.findings.verdict != VALID:
             raise malformed(&call.findings, <const uint8_t*>PyBytes_AS_STRING(body))
         if status != DONE:
@@ -268,6 +295,14 @@ cdef class Encoder:
                 raise BlockFull
             raise MemoryError("no memory to decode the request")
         return self._appended(&call.findings)
+
+    cdef int _work(self, Call* call) noexcept:
+        cdef int status
+        if call.body.end - call.body.at <= GIL_KEPT_BYTES_MAX:
+            return guarded(work, <void*>call, OUT_OF_MEMORY)
+        with nogil:
+            status = guarded(work, <void*>call, OUT_OF_MEMORY)
+        return status
 
     cdef _begin(self, bytes tenant, bytes workspace, int64_t received):
         cdef Encoding* encoding = &self.encoding
@@ -301,6 +336,7 @@ cdef class Encoder:
                 roll_back_table(&self.tables[table])
         if self.encoding.began_empty:
             self.sealed = []
+            self._forget_many_words()
 
     cdef _appended(self, Findings* findings):
         cdef int table
@@ -365,10 +401,15 @@ cdef class Encoder:
 
     cdef _forget_everything(self):
         cdef int position
-        cdef uint64_t words_bytes = 0
         self.sealed = []
         for position in range(self.encoding.table_count):
             self.tables[position].part = 0
+        self._forget_many_words()
+
+    cdef _forget_many_words(self):
+        """When no row is open."""
+        cdef int position
+        cdef uint64_t words_bytes = 0
         for position in range(self.dictionary_count):
             words_bytes += self.dictionaries[position].texts.used
         if words_bytes * WORDS_KEPT_PART > self.encoding.bytes_max:
@@ -404,6 +445,8 @@ cdef class Encoder:
         self.encoding.bytes_bound = self.bounds
         for table, name in enumerate(self.names):
             self._open_table(&self.tables[table], TABLES[name], numbers)
+            self.tables[table].item_type = _ITEM_TYPES[name]
+            self.tables[table].item_kinds = kinds_of(self.tables[table].item_type)
             self.encoding.table_count += 1
         first = [name for name, _type in TABLES[self.names[0]]]
         self.encoding.origin_at = first.index("ServiceName")

@@ -7,6 +7,7 @@ from ingest.codec.cardinality cimport GuardState
 from ingest.codec.columns cimport Column, Table
 from ingest.codec.hashing cimport Stripes
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_text
+from ingest.codec.validation cimport VALID, Findings
 from ingest.codec.values cimport put_hex
 
 cdef enum:
@@ -33,6 +34,7 @@ cdef enum:
     DONE = 0
     BLOCK_FULL = 1
     OUT_OF_MEMORY = 2
+    UNSOUND = 3  # an item that was not validated is malformed, or needs repair
 
 
 # Outcome of one request so far.
@@ -82,6 +84,9 @@ cdef struct Encoding:
     bint began_empty
     uint64_t parent_bytes  # that a row repeats of its item's parent (a metric's metadata)
     uint32_t retention_days
+    bint is_validated  # the whole body; else items are checked while they are read
+    Findings findings  # of these checks
+    int found  # DONE, or UNSOUND
     Slice tenant
     Slice workspace
     int refusal  # why no item of the resource is taken; REASONS when they are
@@ -101,7 +106,8 @@ cdef struct Encoding:
     bint words_are_fresh
 
 
-# Writes one item as a row; False when it was refused (and counted) before anything was written.
+# Writes one item as a row; False when it was refused (and counted), or found to be unsound, before
+# anything was written.
 ctypedef bint (*PutRow)(Encoding* encoding, Table* table, Slice item, void* parent) noexcept nogil
 
 cdef int put_item(
@@ -121,6 +127,16 @@ cdef void put_event_attributes(Encoding* encoding, int which, Column* column) no
 ctypedef int (*PutScopeItem)(Encoding* encoding, Slice item) noexcept nogil
 
 cdef int walk_request(Encoding* encoding, Slice body, PutScopeItem put) noexcept nogil
+
+
+cdef inline bint is_sound(Encoding* encoding, int verdict) noexcept nogil:
+    """After an item was read: whether it can be written as it came."""
+    cdef Findings* findings = &encoding.findings
+    if verdict == VALID and (findings.bad_texts | findings.string_indices) == 0:
+        return True
+    if not encoding.is_validated:
+        encoding.found = UNSOUND
+    return encoding.is_validated
 
 
 cdef inline void put_origin(Encoding* encoding, Table* table) noexcept nogil:

@@ -22,6 +22,7 @@ from ingest.codec.hashing cimport add_stripes, no_stripes
 from ingest.codec.memory cimport (
     Buffer, Slice, put_bytes, put_u32, put_u64, put_u8, reserve, take,
 )
+from ingest.codec.validation cimport check_message
 from ingest.codec.values cimport Value, put_decimal, put_json_text, put_value, read_value
 from ingest.codec.wire cimport LENGTH, VARINT, Field, Parts, add_part, joined, next_field
 
@@ -69,7 +70,8 @@ cdef int put_item(
     cdef uint64_t bound
     if encoding.refusal != REASONS:
         encoding.tally.rejected[encoding.refusal] += 1
-        return DONE
+        is_sound(encoding, check_message(item, target.item_type, 0, &encoding.findings))
+        return encoding.found
     bound = (
         <uint64_t>(item.end - item.at) * GROWTH_MAX + ROW_BYTES_MAX + origin_bytes(encoding)
         + encoding.parent_bytes
@@ -78,7 +80,7 @@ cdef int put_item(
     encoding.words_are_fresh = False
     if target.rows < encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
         encoding.tally.accepted += put_row(encoding, target, item, parent)
-        return DONE
+        return encoding.found
     return put_near_limit(encoding, table, put_row, item, parent, bound)
 
 
@@ -93,13 +95,13 @@ cdef int put_near_limit(
     if target.rows < encoding.rows_max and bytes_open + bound <= encoding.bytes_max:
         encoding.bytes_bound[table] = bytes_open + bound
         encoding.tally.accepted += put_row(encoding, target, item, parent)
-        return DONE
+        return encoding.found
     if not encoding.began_empty:
         # It might still fit, but to close a block that is nearly full is cheaper than to find out.
         return BLOCK_FULL
     mark_table(target)
     if not put_row(encoding, target, item, parent):
-        return DONE
+        return encoding.found
     encoding.tally.accepted += 1
     encoding.bytes_bound[table] = table_bytes(target)
     if target.rows <= encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:

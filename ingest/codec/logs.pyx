@@ -3,18 +3,19 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, put_attributes
+from ingest.codec.attributes cimport (
+    add_checked_attribute, arrange, begin_attributes, put_attributes,
+)
 from ingest.codec.columns cimport Column, Table, put_slice, put_word
 from ingest.codec.encoding cimport (
-    UNCORRELATED, Encoding, clamp_time, count_row, is_zero, keep_original_time, place_in_time,
+    UNCORRELATED, Encoding, clamp_time, count_row, is_sound, is_zero, keep_original_time, place_in_time,
     put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
+from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.values cimport STRING_VALUE, Value, put_value, read_value
-from ingest.codec.wire cimport (
-    FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
-)
+from ingest.codec.wire cimport FIXED32, FIXED64, LENGTH, Field, Parts, add_part, joined
 
 
 cdef struct LogRecord:
@@ -36,19 +37,28 @@ cdef enum:
     SEVERITY_MAX = 24
 
 
-cdef void read_record(Encoding* encoding, Slice message, LogRecord* record) noexcept nogil:
+cdef bint read_record(
+    Encoding* encoding, const uint8_t* kinds, Slice message, LogRecord* record
+) noexcept nogil:
+    """False when it is unsound."""
     cdef Field field
     cdef const uint8_t* tag
+    cdef int verdict = VALID
     memset(record, 0, sizeof(LogRecord))
     begin_attributes(&encoding.item_attributes)
-    while True:
+    while message.at < message.end and verdict == VALID:
         tag = message.at
-        if not next_field(&message, &field):
+        verdict = next_checked_field(&message, &field)
+        if verdict != VALID:
             break
         if field.type == LENGTH:
             if field.number == 6:
-                add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
-            elif field.number == 5:
+                verdict = add_checked_attribute(
+                    &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
+                )
+                continue
+            verdict = check_field(kinds, &field, &encoding.findings)
+            if field.number == 5:
                 add_part(&record.body, field.text, tag)
             elif field.number == 3:
                 record.severity_text = field.text
@@ -70,6 +80,7 @@ cdef void read_record(Encoding* encoding, Slice message, LogRecord* record) noex
             record.severity = <uint32_t>field.scalar
         elif field.number == 7:
             record.dropped_attributes = <uint32_t>field.scalar
+    return is_sound(encoding, verdict)
 
 
 cdef void put_ids(Encoding* encoding, Column* column, LogRecord* record) noexcept nogil:
@@ -105,7 +116,8 @@ cdef bint put_log_row(
     cdef bint replaced
     cdef Column* column = &table.columns[TIMESTAMP]
     cdef uint64_t sent
-    read_record(encoding, message, &record)
+    if not read_record(encoding, table.item_kinds, message, &record):
+        return False
     sent = record.time if record.time else record.observed
     if not place_in_time(encoding, sent, &time, &replaced):
         return False

@@ -8,16 +8,18 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ingest.codec.attributes cimport (
-    add_attribute, arrange, begin_attributes, put_attributes, put_series,
+    add_attribute, add_checked_attribute, arrange, begin_attributes, put_attributes, put_series,
 )
 from ingest.codec.columns cimport Column, Table, end_array, put_word
 from ingest.codec.encoding cimport (
-    BUCKET_COUNTS_MISMATCH, DONE, Encoding, Origin, clamp_time, count_row, keep_original_time,
+    BUCKET_COUNTS_MISMATCH, DONE, UNSOUND, Encoding, Origin, clamp_time, count_row, is_sound,
+    keep_original_time,
     place_in_time, put_event_attributes, put_hex_text, put_item, put_origin, take_new,
 )
 from ingest.codec.hashing cimport rotated, xxh64, xxh64_behind
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
+from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field, read_varint,
 )
@@ -173,19 +175,29 @@ cdef void read_summary(Point* point, Field* field) noexcept nogil:
             point.sum = as_double(field.scalar)
 
 
-cdef void read_point(Encoding* encoding, PointKind kind, Slice message, Point* point) noexcept nogil:
+cdef bint read_point(
+    Encoding* encoding, const uint8_t* kinds, PointKind kind, Slice message, Point* point
+) noexcept nogil:
+    """False when it is unsound."""
     cdef PointNumbers number = NUMBERS[<int>kind]
     cdef Field field
     cdef const uint8_t* tag
+    cdef int verdict = VALID
     memset(point, 0, sizeof(Point))
     begin_attributes(&encoding.item_attributes)
-    while True:
+    while message.at < message.end and verdict == VALID:
         tag = message.at
-        if not next_field(&message, &field):
+        verdict = next_checked_field(&message, &field)
+        if verdict != VALID:
             break
         if field.type == LENGTH and field.number == number.attributes:
-            add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
-        elif field.type == LENGTH and field.number == number.exemplars:
+            verdict = add_checked_attribute(
+                &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
+            )
+            continue
+        if field.type == LENGTH:
+            verdict = check_field(kinds, &field, &encoding.findings)
+        if field.type == LENGTH and field.number == number.exemplars:
             point.exemplars += 1
         elif field.type == VARINT and field.number == number.flags:
             point.flags = <uint32_t>field.scalar
@@ -201,6 +213,7 @@ cdef void read_point(Encoding* encoding, PointKind kind, Slice message, Point* p
             read_exponential(point, &field, tag)
         else:
             read_summary(point, &field)
+    return is_sound(encoding, verdict)
 
 
 cdef void put_value_columns(Column* column, uint32_t value_type, uint64_t bits) noexcept nogil:
@@ -391,7 +404,8 @@ cdef bint put_point_row(
     cdef bint replaced
     cdef uint64_t hash
     cdef Column* column = &table.columns[NAME]
-    read_point(encoding, metric.kind, message, &point)
+    if not read_point(encoding, table.item_kinds, metric.kind, message, &point):
+        return False
     if metric.kind == HISTOGRAM and not buckets_match(&point):
         encoding.tally.rejected[BUCKET_COUNTS_MISMATCH] += 1
         return False
@@ -446,6 +460,9 @@ cdef bint read_metric(Encoding* encoding, Slice message, Metric* metric) noexcep
             # The member that came last counts; more of the same member merges.
             if field.number != member:
                 data.count = 0
+                # Nobody will look into the points of the one before.
+                if member and not encoding.is_validated:
+                    encoding.found = UNSOUND
             member = field.number
             add_part(&data, field.text, tag)
     if member == 0:
@@ -476,8 +493,8 @@ cdef int put_metric(Encoding* encoding, Slice message) noexcept nogil:
     cdef Field field
     cdef int status
     cdef Slice points
-    if not read_metric(encoding, message, &metric):
-        return DONE
+    if not read_metric(encoding, message, &metric) or encoding.found != DONE:
+        return encoding.found
     read_aggregation(&metric)
     points = metric.message
     while next_field(&points, &field):

@@ -4,16 +4,19 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, put_attributes
+from ingest.codec.attributes cimport (
+    add_attribute, add_checked_attribute, arrange, begin_attributes, put_attributes,
+)
 from ingest.codec.columns cimport Column, Table, end_array, put_slice, put_word
 from ingest.codec.dictionary cimport word_of_slice
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
-    is_zero, keep_original_time, place_in_time, put_event_attributes, put_hex_text,
+    is_sound, is_zero, keep_original_time, place_in_time, put_event_attributes, put_hex_text,
     put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
+from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
 )
@@ -87,19 +90,27 @@ cdef void read_span_text(Span* span, Field* field, const uint8_t* tag) noexcept 
         add_part(&span.status, field.text, tag)
 
 
-cdef void read_span(Encoding* encoding, Slice message, Span* span) noexcept nogil:
+cdef bint read_span(
+    Encoding* encoding, const uint8_t* kinds, Slice message, Span* span
+) noexcept nogil:
+    """False when it is unsound."""
     cdef Field field
     cdef const uint8_t* tag
+    cdef int verdict = VALID
     memset(span, 0, sizeof(Span))
     begin_attributes(&encoding.item_attributes)
-    while True:
+    while message.at < message.end and verdict == VALID:
         tag = message.at
-        if not next_field(&message, &field):
+        verdict = next_checked_field(&message, &field)
+        if verdict != VALID:
             break
         if field.type == LENGTH:
             if field.number == 9:
-                add_attribute(&encoding.item_attributes, field.text, &encoding.arena)
+                verdict = add_checked_attribute(
+                    &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
+                )
             else:
+                verdict = check_field(kinds, &field, &encoding.findings)
                 read_span_text(span, &field, tag)
         elif field.type == FIXED64:
             if field.number == 7:
@@ -117,6 +128,7 @@ cdef void read_span(Encoding* encoding, Slice message, Span* span) noexcept nogi
             span.dropped_events = <uint32_t>field.scalar
         elif field.number == 14:
             span.dropped_links = <uint32_t>field.scalar
+    return is_sound(encoding, verdict)
 
 
 cdef bint has_valid_ids(Encoding* encoding, Span* span) noexcept nogil:
@@ -225,7 +237,8 @@ cdef bint put_span_row(
     cdef uint64_t duration = 0
     cdef uint64_t no_parent = 0
     cdef Column* column = &table.columns[TIMESTAMP]
-    read_span(encoding, message, &span)
+    if not read_span(encoding, table.item_kinds, message, &span):
+        return False
     if not has_valid_ids(encoding, &span):
         return False
     if not place_in_time(encoding, span.start, &time, &replaced):

@@ -8,12 +8,12 @@ Source: opentelemetry-proto v1.10 and https://protobuf.dev/programming-guides/en
 """
 
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from ingest.codec.memory cimport Buffer, Slice, put_bytes, put_u8, put_varint, reserve
 from ingest.codec.wire cimport (
-    END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, is_plain_number, is_plain_pair, is_plain_text,
-    read_fixed64,
+    END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, is_plain_number, is_plain_pair,
+    is_plain_text,
 )
 
 from ingest.codec.results import Malformed
@@ -22,18 +22,15 @@ from ingest.codec.results import Malformed
 cdef enum:
     VALUE_DEPTH_MAX = 32
     GROUP_DEPTH_MAX = 100
-    TAG_BYTES_MAX = 5
-    LENGTH_MAX = 0x7FFFFFFF
-    FIELDS = 17  # the highest known field number is 16
-    TYPES = 40
-    ANY_VALUE = 4
+    TYPES = 48
     LIST = 5
     KEY_VALUE_LIST = 6
-    KEY_VALUE = 7
-    TEXT = 100
     PACKED_VARINT = 101
     PACKED_FIXED64 = 102
     STRING_INDEX = 103
+    # Requests, with items whose inside is for those that read them.
+    ITEMS_ENVELOPE = 34
+    POINTS_ENVELOPE = 37
 
 VERDICTS = {
     BAD_TAG: "a field number or wire type that does not exist",
@@ -64,28 +61,37 @@ def _fill_schema() -> None:
         11: {1: resource, 2: 14, 3: TEXT},
         12: {1: resource, 2: 15, 3: TEXT},
         13: {1: resource, 2: 16, 3: TEXT},
-        14: {1: scope, 2: 17, 3: TEXT},
-        15: {1: scope, 2: 18, 3: TEXT},
+        14: {1: scope, 2: SPAN, 3: TEXT},
+        15: {1: scope, 2: LOG_RECORD, 3: TEXT},
         16: {1: scope, 2: 19, 3: TEXT},
         # Span, its events, links and status
-        17: {3: TEXT, 5: TEXT, 9: KEY_VALUE, 11: 20, 13: 21, 15: 22},
+        SPAN: {3: TEXT, 5: TEXT, 9: KEY_VALUE, 11: 20, 13: 21, 15: 22},
         20: {2: TEXT, 3: KEY_VALUE},
         21: {3: TEXT, 4: KEY_VALUE},
         22: {2: TEXT},
-        # LogRecord
-        18: {3: TEXT, 5: ANY_VALUE, 6: KEY_VALUE, 12: TEXT},
+        LOG_RECORD: {3: TEXT, 5: ANY_VALUE, 6: KEY_VALUE, 12: TEXT},
         # Metric and its five kinds of data
         19: {1: TEXT, 2: TEXT, 3: TEXT, 5: 23, 7: 23, 9: 24, 10: 25, 11: 26, 12: KEY_VALUE},
-        23: {1: 27},
-        24: {1: 28},
-        25: {1: 29},
-        26: {1: 30},
-        27: {5: 31, 7: KEY_VALUE},
-        28: {6: PACKED_FIXED64, 7: PACKED_FIXED64, 8: 31, 9: KEY_VALUE},
-        29: {1: KEY_VALUE, 8: 32, 9: 32, 11: 31},
-        30: {6: 33, 7: KEY_VALUE},
+        23: {1: NUMBER_POINT},
+        24: {1: HISTOGRAM_POINT},
+        25: {1: EXPONENTIAL_POINT},
+        26: {1: SUMMARY_POINT},
+        NUMBER_POINT: {5: 31, 7: KEY_VALUE},
+        HISTOGRAM_POINT: {6: PACKED_FIXED64, 7: PACKED_FIXED64, 8: 31, 9: KEY_VALUE},
+        EXPONENTIAL_POINT: {1: KEY_VALUE, 8: 32, 9: 32, 11: 31},
+        SUMMARY_POINT: {6: 33, 7: KEY_VALUE},
         31: {7: KEY_VALUE},
         32: {2: PACKED_VARINT},
+        # Envelopes: of traces and logs, then of metrics (request … metric, data). Where an item
+        # would be told, there is nothing.
+        34: {1: 35},
+        35: {1: resource, 2: 36, 3: TEXT},
+        36: {1: scope, 3: TEXT},
+        37: {1: 38},
+        38: {1: resource, 2: 39, 3: TEXT},
+        39: {1: scope, 2: 40, 3: TEXT},
+        40: {1: TEXT, 2: TEXT, 3: TEXT, 5: 41, 7: 41, 9: 41, 10: 41, 11: 41, 12: KEY_VALUE},
+        41: {},
     }
     memset(schema, 0, sizeof(schema))
     for message, fields in messages.items():
@@ -94,41 +100,6 @@ def _fill_schema() -> None:
 
 
 _fill_schema()
-
-
-cdef extern from *:
-    """
-    /* At least 16 bytes, 16 a step; the last step overlaps the one before. */
-    static inline int telemetryflow_is_long_ascii(const uint8_t* at, size_t size) {
-        typedef uint64_t Pair __attribute__((vector_size(16), aligned(1), may_alias));
-        Pair bits = *(const Pair*)(at + size - 16);
-        for (; size > 16; at += 16, size -= 16) bits |= *(const Pair*)at;
-        return ((bits[0] | bits[1]) & 0x8080808080808080) == 0;
-    }
-    """
-    bint is_long_ascii "telemetryflow_is_long_ascii"(const uint8_t* at, size_t size) noexcept nogil
-
-
-cdef inline bint is_ascii(const uint8_t* at, const uint8_t* end) noexcept nogil:
-    cdef size_t size = end - at
-    cdef uint64_t word = 0
-    cdef uint64_t last = 0
-    cdef uint32_t half
-    if size >= 16:
-        return is_long_ascii(at, size)
-    if size >= 8:
-        word = read_fixed64(at)
-        last = read_fixed64(end - 8)
-    elif size >= 4:
-        memcpy(&half, at, 4)
-        word = half
-        memcpy(&half, end - 4, 4)
-        last = half
-    else:
-        while at < end:
-            word |= at[0]
-            at += 1
-    return ((word | last) & <uint64_t>0x8080808080808080) == 0
 
 
 cdef inline bint is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -189,7 +160,7 @@ cdef size_t ill_formed_bytes(const uint8_t* at, const uint8_t* end) noexcept nog
     return 2
 
 
-cdef inline int read_number(Slice* at, int bytes_max, uint64_t* value) noexcept nogil:
+cdef int read_number(Slice* at, int bytes_max, uint64_t* value) noexcept nogil:
     """A varint of at most *bytes_max* bytes, checked."""
     cdef const uint8_t* p = at.at
     cdef int size = 0
@@ -215,38 +186,6 @@ cdef inline int pass_scalar(Slice* at, uint32_t type) noexcept nogil:
         return TRUNCATED
     at.at += size
     return VALID
-
-
-cdef inline int read_length(Slice* at, Slice* text) noexcept nogil:
-    cdef uint64_t size
-    cdef int verdict
-    if at.at < at.end and at.at[0] < 0x80:
-        size = at.at[0]
-        at.at += 1
-    else:
-        verdict = read_number(at, TAG_BYTES_MAX, &size)
-        if verdict != VALID:
-            return verdict
-        if size > LENGTH_MAX:
-            return BAD_LENGTH
-    if size > <uint64_t>(at.end - at.at):
-        return TRUNCATED
-    text.at = at.at
-    at.at += size
-    text.end = at.at
-    return VALID
-
-
-cdef inline int read_tag(Slice* at, uint64_t* tag) noexcept nogil:
-    cdef int verdict
-    if at.at < at.end and at.at[0] >= 8 and at.at[0] < 0x80:
-        tag[0] = at.at[0]
-        at.at += 1
-        return VALID
-    verdict = read_number(at, TAG_BYTES_MAX, tag)
-    if verdict == VALID and ((tag[0] >> 32) != 0 or tag[0] < 8):
-        return BAD_TAG
-    return verdict
 
 
 cdef int check_packed(Slice packed, uint8_t kind) noexcept nogil:
@@ -364,12 +303,26 @@ cdef int check_message(Slice message, uint8_t type, int depth, Findings* finding
 
 cdef Findings validate(Slice body, MessageType type) noexcept nogil:
     """Whether *body* is one message of *type*, and what of it needs repair."""
+    return validated(body, <uint8_t>type)
+
+
+cdef Findings validate_envelope(Slice body, MessageType type) noexcept nogil:
+    """The same of all but the inside of items: spans, log records, data points."""
+    return validated(body, POINTS_ENVELOPE if type == EXPORT_METRICS else ITEMS_ENVELOPE)
+
+
+cdef Findings validated(Slice body, uint8_t type) noexcept nogil:
     cdef Findings findings
     findings.at = body.at
     findings.bad_texts = 0
     findings.string_indices = 0
-    findings.verdict = <Verdict>check_message(body, <uint8_t>type, 0, &findings)
+    findings.verdict = <Verdict>check_message(body, type, 0, &findings)
     return findings
+
+
+cdef const uint8_t* kinds_of(uint8_t type) noexcept nogil:
+    """What each known field of a message type is, by field number."""
+    return schema[type]
 
 
 cdef object malformed(Findings* findings, const uint8_t* body):
