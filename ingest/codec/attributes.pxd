@@ -28,6 +28,7 @@ cdef struct Shape:
     uint32_t kept
     uint32_t[SHAPE_KEYS_MAX] keys
     uint32_t[SHAPE_KEYS_MAX] order
+    uint32_t[SHAPE_KEYS_MAX] keys_in_order
 
 
 # `shapes` remembers how key sequences sort: instrumentation sends the same keys again and again.
@@ -35,6 +36,7 @@ cdef struct Attributes:
     Dictionary* key_words
     Buffer entries  # of Entry
     uint32_t* order  # positions of entries, in the order to write; kept of them
+    uint32_t* keys_in_order
     uint32_t kept
     Shape* shapes
 

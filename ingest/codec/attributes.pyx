@@ -1,17 +1,17 @@
 """Attributes: sorted by the bytes of their keys; of equal keys the last one counts."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
 from ingest.codec.columns cimport WORD_MAP, Column, end_map
-from ingest.codec.dictionary cimport Dictionary, Word, is_word, text_of, word_of, word_of_slice
+from ingest.codec.dictionary cimport Dictionary, Word, is_word, look_up, text_of, word_of_slice
 from ingest.codec.memory cimport (
     Arena, Buffer, Slice, grow_memory, put_bytes, put_text, put_u32, release, reserve, take,
     write_varint,
 )
 from ingest.codec.values cimport (
-    STRING_VALUE, Value, put_value, read_value, sort_keys,
+    BOOL_VALUE, INT_VALUE, STRING_VALUE, Value, put_int, put_value, read_value, sort_keys,
 )
 from ingest.codec.validation cimport KEY_VALUE, VALID, Findings, check_length_field
 from ingest.codec.wire cimport is_plain_number, plain_number
@@ -79,31 +79,45 @@ cdef void arrange(Attributes* attributes, Arena* arena) noexcept nogil:
     cdef uint32_t position
     cdef uint32_t place = count
     cdef Shape* shape
-    if count > SHAPE_KEYS_MAX:
-        attributes.order = <uint32_t*>take(arena, <size_t>count * 4)
-        attributes.kept = sort_entries(attributes, count, attributes.order, arena)
+    if count == 0:
+        attributes.kept = 0
         return
-    for position in range(count):
-        place = place * 31 + entry[position].key
+    if count > SHAPE_KEYS_MAX:
+        attributes.order = <uint32_t*>take(arena, <size_t>count * 8)
+        attributes.keys_in_order = attributes.order + count
+        sort_entries(attributes, count, arena)
+        return
+    # Three keys tell shapes apart well enough; the comparison tells them apart for certain.
+    place = (place * 31 + entry[0].key) * 31 + entry[count >> 1].key
+    place = place * 31 + entry[count - 1].key
     shape = attributes.shapes + ((place ^ (place >> 6) ^ (place >> 12)) % SHAPES)
     attributes.order = shape.order
-    if shape.came == count:
-        position = 0
-        while position < count and shape.keys[position] == entry[position].key:
-            position += 1
-        if position == count:
-            attributes.kept = shape.kept
-            return
+    attributes.keys_in_order = shape.keys_in_order
+    if has_shape(entry, count, shape):
+        attributes.kept = shape.kept
+        return
     shape.came = count
     for position in range(count):
         shape.keys[position] = entry[position].key
-    shape.kept = sort_entries(attributes, count, shape.order, arena)
-    attributes.kept = shape.kept
+    sort_entries(attributes, count, arena)
+    shape.kept = attributes.kept
 
 
-cdef uint32_t sort_entries(
-    Attributes* attributes, uint32_t count, uint32_t* order, Arena* arena
-) noexcept nogil:
+cdef inline bint has_shape(Entry* entry, uint32_t count, Shape* shape) noexcept nogil:
+    cdef uint32_t* key = shape.keys
+    cdef uint32_t* end = key + count
+    if shape.came != count:
+        return False
+    while key < end:
+        if key[0] != entry.key:
+            return False
+        key += 1
+        entry += 1
+    return True
+
+
+cdef void sort_entries(Attributes* attributes, uint32_t count, Arena* arena) noexcept nogil:
+    """Fills `order`, `keys_in_order` and `kept`."""
     cdef Entry* entry = entries_of(attributes)
     cdef Slice* keys = <Slice*>take(arena, count * sizeof(Slice))
     cdef uint32_t* sorted_order = <uint32_t*>take(arena, <size_t>count * 8)
@@ -118,12 +132,13 @@ cdef uint32_t sort_entries(
             entry[sorted_order[position]].key == entry[sorted_order[position + 1]].key
         ):
             continue
-        order[kept] = sorted_order[position]
+        attributes.order[kept] = sorted_order[position]
+        attributes.keys_in_order[kept] = entry[sorted_order[position]].key
         kept += 1
-    return kept
+    attributes.kept = kept
 
 
-cdef inline Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexcept nogil:
+cdef Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexcept nogil:
     cdef Value value
     cdef Slice text
     if is_plain_number(message):
@@ -133,8 +148,15 @@ cdef inline Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexc
         value = read_value(message, arena)
     if value.member == STRING_VALUE:
         return value.text
+    if value.member == BOOL_VALUE:
+        text.at = <const uint8_t*>(b"true" if value.scalar else b"false")
+        text.end = text.at + (4 if value.scalar else 5)
+        return text
     scratch.used = 0
-    put_value(value, scratch, arena)
+    if value.member == INT_VALUE:
+        put_int(<int64_t>value.scalar, scratch)
+    else:
+        put_value(value, scratch, arena)
     text.at = scratch.data
     text.end = scratch.data + scratch.used
     return text
@@ -146,7 +168,7 @@ cdef inline uint32_t value_word(
     """The value's word: most often the one that came with this key before."""
     cdef size_t size = text.end - text.at
     if not is_word(column.words, key.hint, text.at, size):
-        key.hint = word_of(column.words, text.at, size)
+        key.hint = look_up(column.words, text.at, size)
     return key.hint
 
 
@@ -158,9 +180,9 @@ cdef void put_attributes(
     cdef Entry* one
     cdef uint32_t position
     cdef Slice text
+    put_bytes(&column.keys, attributes.keys_in_order, <size_t>attributes.kept * 4)
     for position in range(attributes.kept):
         one = entry + attributes.order[position]
-        put_u32(&column.keys, one.key)
         text = one.value if one.is_text else value_text(one.value, scratch, arena)
         if column.kind == WORD_MAP:
             put_u32(&column.data, value_word(column, column.key_words.words + one.key, text))

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from ingest.codec.attributes cimport Attributes, Entry
+from ingest.codec.attributes cimport Attributes
 from ingest.codec.dictionary cimport text_of
 from ingest.codec.hashing cimport xxh64
 from ingest.codec.memory cimport Buffer, Slice, put_u64
@@ -144,12 +144,11 @@ cdef Excess take_item(GuardState* guard, uint64_t series, Buffer* keys) noexcept
 
 
 cdef void put_key_hashes(Attributes* attributes, Buffer* out) noexcept nogil:
-    cdef Entry* entry = <Entry*>attributes.entries.data
     cdef uint32_t position
     cdef uint64_t hash
     cdef Slice key
     for position in range(attributes.kept):
-        key = text_of(attributes.key_words, entry[attributes.order[position]].key)
+        key = text_of(attributes.key_words, attributes.keys_in_order[position])
         hash = xxh64(key.at, key.end - key.at)
         put_u64(out, hash if hash else 1)
 

@@ -44,7 +44,8 @@ cdef struct Table:
     Buffer runs  # the first row of each run, uint64
     size_t runs_mark
     uint64_t run_origin  # number of the origin that the last run is of; 0 = a new run is due
-    uint64_t run_bytes  # what each of its rows takes in the columns of runs
+    uint64_t run_row_bytes  # what a row takes in the columns of runs, without its maps' entries
+    uint64_t run_bytes  # what each row of the last run takes in them
     uint64_t all_runs_bytes  # the sum of that over all rows
     uint64_t all_runs_bytes_mark
     int64_t time_min

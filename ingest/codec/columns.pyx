@@ -7,13 +7,57 @@ words that rows use are emitted, in order of first use behind '', so the same ro
 same bytes, whatever was looked up before.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.ref cimport Py_DECREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ingest.codec.dictionary cimport Dictionary, Word
 from ingest.codec.memory cimport Buffer, grow_memory, put_bytes, put_u64, put_varint, reserve
+
+cdef extern from "Python.h":
+    PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* text, Py_ssize_t size) except NULL
+    int resize_bytes "_PyBytes_Resize"(PyObject** whole, Py_ssize_t size) except -1
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define TELEMETRYFLOW_UNROLL _Pragma("unroll 8")
+    #else
+    #define TELEMETRYFLOW_UNROLL _Pragma("GCC unroll 8")
+    #endif
+    /* The first row from *row* on whose word has no number yet; *rows* when all have. */
+    static inline size_t telemetryflow_unnumbered(
+        const uint32_t* word, const uint32_t* numbers, size_t row, size_t rows
+    ) {
+        TELEMETRYFLOW_UNROLL
+        for (; row < rows; row++) if (!numbers[word[row]]) return row;
+        return rows;
+    }
+    /* The number of each row's word, in so few bytes. */
+    template <typename Index>
+    static inline void telemetryflow_put_numbers(
+        uint8_t* out, const uint32_t* word, const uint32_t* numbers, size_t rows
+    ) {
+        typedef Index Place __attribute__((aligned(1), may_alias));
+        Place* place = (Place*)out;
+        TELEMETRYFLOW_UNROLL
+        for (size_t row = 0; row < rows; row++) place[row] = (Index)numbers[word[row]];
+    }
+    """
+    size_t unnumbered "telemetryflow_unnumbered"(
+        const uint32_t* word, const uint32_t* numbers, size_t row, size_t rows
+    ) noexcept nogil
+    void put_numbers8 "telemetryflow_put_numbers<uint8_t>"(
+        uint8_t* out, const uint32_t* word, const uint32_t* numbers, size_t rows
+    ) noexcept nogil
+    void put_numbers16 "telemetryflow_put_numbers<uint16_t>"(
+        uint8_t* out, const uint32_t* word, const uint32_t* numbers, size_t rows
+    ) noexcept nogil
+    void put_numbers32 "telemetryflow_put_numbers<uint32_t>"(
+        uint8_t* out, const uint32_t* word, const uint32_t* numbers, size_t rows
+    ) noexcept nogil
 
 cdef enum:
     # SerializationLowCardinality: key version, and the flags "additional keys, update dictionary".
@@ -114,11 +158,12 @@ cdef uint32_t emit_used_words(
     memset(renumbered, 0, (<size_t>dictionary.count) * 4)
     used[0] = 0
     renumbered[0] = 1  # while others are met: word 0 has its place
-    for row in range(rows):
-        if not renumbered[word[row]]:
-            renumbered[word[row]] = count
-            used[count] = word[row]
-            count += 1
+    row = unnumbered(word, renumbered, 0, rows)
+    while row < rows:
+        renumbered[word[row]] = count
+        used[count] = word[row]
+        count += 1
+        row = unnumbered(word, renumbered, row + 1, rows)
     renumbered[0] = 0
     width = 0 if count <= 256 else 1 if count <= 65536 else 2
     put_u64(out, DICTIONARY_FLAGS | width)
@@ -151,20 +196,13 @@ cdef inline void emit_word(Dictionary* dictionary, uint32_t number, Buffer* out)
 cdef void emit_indices(
     uint32_t* word, size_t rows, uint32_t* renumbered, uint32_t width, Buffer* out
 ) noexcept nogil:
-    cdef size_t row
-    cdef uint8_t* narrow
     reserve(out, rows << width)
-    narrow = out.data + out.used
     if width == 0:
-        for row in range(rows):
-            narrow[row] = <uint8_t>renumbered[word[row]]
+        put_numbers8(out.data + out.used, word, renumbered, rows)
     elif width == 1:
-        for row in range(rows):
-            narrow[2 * row] = <uint8_t>renumbered[word[row]]
-            narrow[2 * row + 1] = <uint8_t>(renumbered[word[row]] >> 8)
+        put_numbers16(out.data + out.used, word, renumbered, rows)
     else:
-        for row in range(rows):
-            memcpy(narrow + 4 * row, &renumbered[word[row]], 4)
+        put_numbers32(out.data + out.used, word, renumbered, rows)
     out.used += rows << width
 
 
@@ -260,7 +298,6 @@ cdef void emit_column(Table* table, Column* column, Buffer* scratch, Buffer* out
 
 cdef void emit_table(Table* table, Buffer* scratch, Buffer* out) noexcept nogil:
     cdef int position
-    reserve(out, table_bytes(table))
     put_varint(out, table.count)
     put_varint(out, table.rows)
     for position in range(table.count):
@@ -268,15 +305,20 @@ cdef void emit_table(Table* table, Buffer* scratch, Buffer* out) noexcept nogil:
 
 
 cdef bytes emit(Table* table):
-    """The Native block of all rows."""
+    """The Native block of all rows: written where it stays, and what is left over is given back."""
     cdef Buffer out
     cdef Buffer scratch
-    memset(&out, 0, sizeof(Buffer))
+    cdef PyObject* block
     memset(&scratch, 0, sizeof(Buffer))
+    out.used = 0
+    # All that is written below has its place in this bound, so that `out` never grows.
+    out.room = table_bytes(table)
+    block = new_bytes(NULL, <Py_ssize_t>out.room)
+    out.data = <uint8_t*>PyBytes_AS_STRING(<object>block)
     with nogil:
         emit_table(table, &scratch, &out)
         free(scratch.data)
-    try:
-        return PyBytes_FromStringAndSize(<char*>out.data, <Py_ssize_t>out.used)
-    finally:
-        free(out.data)
+    resize_bytes(&block, <Py_ssize_t>out.used)
+    whole = <bytes>block
+    Py_DECREF(whole)
+    return whole

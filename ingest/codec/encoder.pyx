@@ -497,6 +497,9 @@ cdef class Encoder:
                 column.words = &self.dictionaries[<int>numbers[f"{name}/0"]]
             elif column.kind == WORD_MAP:
                 column.words = &self.dictionaries[<int>numbers[f"{name}/1"]]
+            if column.is_of_run:
+                is_map = column.kind == WORD_MAP
+                table.run_row_bytes += column.width if column.kind == FIXED else 8 if is_map else 4
             self._set_header(column, name, type)
         return 0
 

@@ -31,8 +31,6 @@ cdef enum:
     # the wire and 36 in its columns.
     GROWTH_MAX = 20
     ROW_BYTES_MAX = 1024  # fixed-width columns and offsets of one row, in any table
-    # What a row takes in the columns of runs beside the entries of its maps.
-    RUN_ROW_BYTES = 54
     TENANT = 0
     RETENTION_DAYS = 1
     # Columns of a resource and a scope, from `origin_at` on, in the order of tables.py.
@@ -198,10 +196,12 @@ cdef int64_t clamp_time(Encoding* encoding, uint64_t sent) noexcept nogil:
     return <int64_t>sent
 
 
-cdef inline void put_map_of(Column* source, Column* target) noexcept nogil:
+cdef inline uint64_t put_map_of(Column* source, Column* target) noexcept nogil:
+    """Returns what its entries take."""
     put_bytes(&target.keys, source.keys.data, source.keys.used)
     put_bytes(&target.data, source.data.data, source.data.used)
     end_map(target)
+    return source.keys.used + source.data.used
 
 
 cdef void begin_run(Encoding* encoding, Table* table) noexcept nogil:
@@ -210,18 +210,18 @@ cdef void begin_run(Encoding* encoding, Table* table) noexcept nogil:
     cdef Origin* origin = &encoding.origin
     put_u64(&table.runs, table.rows)
     table.run_origin = origin.number
-    table.run_bytes = RUN_ROW_BYTES + origin_bytes(encoding)
+    table.run_bytes = table.run_row_bytes
     put_word(&table.columns[TENANT], encoding.tenant)
     put_bytes(&table.columns[RETENTION_DAYS].data, &encoding.retention_days, 2)
     put_u32(&column[SERVICE_NAME].data, origin.service_name)
     put_u32(&column[RESOURCE_SCHEMA_URL].data, origin.resource_schema_url)
-    put_map_of(&encoding.resource_column, &column[RESOURCE_ATTRIBUTES])
+    table.run_bytes += put_map_of(&encoding.resource_column, &column[RESOURCE_ATTRIBUTES])
     put_u32(&column[RESOURCE_DROPPED].data, origin.resource_dropped)
     put_u32(&column[RESOURCE_ENTITY_REFS].data, origin.entity_refs)
     put_u32(&column[SCOPE_SCHEMA_URL].data, origin.scope_schema_url)
     put_u32(&column[SCOPE_NAME].data, origin.scope_name)
     put_u32(&column[SCOPE_VERSION].data, origin.scope_version)
-    put_map_of(&encoding.scope_column, &column[SCOPE_ATTRIBUTES])
+    table.run_bytes += put_map_of(&encoding.scope_column, &column[SCOPE_ATTRIBUTES])
     put_u32(&column[SCOPE_DROPPED].data, origin.scope_dropped)
 
 

@@ -13,7 +13,7 @@ from libc.string cimport memset
 from ingest.codec.memory cimport Buffer, Slice, put_bytes, put_u8, put_varint, reserve
 from ingest.codec.wire cimport (
     END_GROUP, FIXED32, FIXED64, LENGTH, START_GROUP, VARINT, is_plain_number, is_plain_pair,
-    is_plain_text,
+    is_plain_text, read_fixed64,
 )
 
 from ingest.codec.results import Malformed
@@ -102,13 +102,24 @@ def _fill_schema() -> None:
 _fill_schema()
 
 
+cdef extern from *:
+    int trailing_zeros "__builtin_ctzll"(uint64_t word) noexcept nogil
+
+
 cdef inline bint is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
     return is_ascii(at, end) or is_wide_utf8(at, end)
 
 
 cdef bint is_wide_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
     cdef uint8_t size
+    cdef uint64_t high
     while at < end:
+        if end - at >= 8:
+            high = read_fixed64(at) & <uint64_t>0x8080808080808080
+            if high == 0:
+                at += 8
+                continue
+            at += trailing_zeros(high) >> 3
         size = sequence_bytes(at, end)
         if size == 0:
             return False

@@ -1,6 +1,6 @@
 """OTLP attribute values (AnyValue) as text."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ingest.codec.memory cimport Arena, Buffer, Slice
 
@@ -34,6 +34,7 @@ cdef Value read_value(Slice message, Arena* arena) noexcept nogil
 cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil
 cdef void put_value(Value value, Buffer* out, Arena* arena) noexcept nogil
 cdef void put_json_text(Slice text, Buffer* out) noexcept nogil
+cdef void put_int(int64_t value, Buffer* out) noexcept nogil
 cdef void put_decimal(uint64_t value, Buffer* out) noexcept nogil
 cdef void put_hex(Slice raw, Buffer* out) noexcept nogil
 cdef void sort_keys(Slice* keys, uint32_t* order, uint32_t* spare, uint32_t count) noexcept nogil

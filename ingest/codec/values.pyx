@@ -26,6 +26,7 @@ cdef extern from *:
 
 cdef enum:
     DECIMALS_MAX = 4
+    DIGITS_MAX = 20  # of 64 bits
 
 cdef const char* HEX_DIGITS = b"0123456789abcdef"
 cdef const char* BASE64_DIGITS = (
@@ -100,15 +101,20 @@ cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil:
 
 
 cdef void put_decimal(uint64_t value, Buffer* out) noexcept nogil:
-    cdef uint8_t[20] digits
-    cdef int at = 20
-    while True:
+    cdef uint64_t power = 10
+    cdef size_t size = 1
+    cdef uint8_t* at
+    while size < DIGITS_MAX and value >= power:
+        power *= 10
+        size += 1
+    reserve(out, size)
+    out.used += size
+    at = out.data + out.used
+    while size:
         at -= 1
-        digits[at] = <uint8_t>(48 + value % 10)
+        at[0] = <uint8_t>(48 + value % 10)
         value //= 10
-        if value == 0:
-            break
-    put_bytes(out, &digits[at], 20 - at)
+        size -= 1
 
 
 cdef void put_int(int64_t value, Buffer* out) noexcept nogil:
@@ -230,10 +236,15 @@ cdef void put_base64(Slice raw, Buffer* out) noexcept nogil:
 
 cdef void put_hex(Slice raw, Buffer* out) noexcept nogil:
     """Lower-case hex."""
-    reserve(out, 2 * (raw.end - raw.at))
+    cdef size_t size = 2 * (raw.end - raw.at)
+    cdef uint8_t* at
+    reserve(out, size)
+    at = out.data + out.used
+    out.used += size
     while raw.at < raw.end:
-        put_u8(out, HEX_DIGITS[raw.at[0] >> 4])
-        put_u8(out, HEX_DIGITS[raw.at[0] & 15])
+        at[0] = HEX_DIGITS[raw.at[0] >> 4]
+        at[1] = HEX_DIGITS[raw.at[0] & 15]
+        at += 2
         raw.at += 1
 
 
