@@ -7,9 +7,9 @@ from ingest.codec.dictionary cimport Dictionary, Word, equal_bytes, word_of_slic
 from ingest.codec.memory cimport Arena, Buffer, Slice, reserve
 from ingest.codec.values cimport KeyValue, read_key_value
 from ingest.codec.validation cimport (
-    ANY_VALUE, KEY_VALUE, TEXT, VALID, Findings, check_length_field, check_message, is_ascii,
+    ANY_VALUE, VALID, Findings, check_message, is_ascii, is_wide_utf8,
 )
-from ingest.codec.wire cimport is_plain_number, is_plain_pair, is_plain_text
+from ingest.codec.wire cimport is_head, is_plain_number, is_plain_pair, is_plain_text
 
 cdef enum:
     SHAPE_KEYS_MAX = 32
@@ -58,7 +58,7 @@ cdef int add_unexpected_attribute(
 ) noexcept nogil
 
 
-cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
+cdef inline Entry* add_entry(Attributes* attributes, uint32_t key, Slice value) noexcept nogil:
     cdef Entry* entry
     reserve(&attributes.entries, sizeof(Entry))
     entry = <Entry*>(attributes.entries.data + attributes.entries.used)
@@ -67,6 +67,7 @@ cdef inline void add_entry(Attributes* attributes, uint32_t key, Slice value) no
     if not entry.is_text:
         entry.value = value
     attributes.entries.used += sizeof(Entry)
+    return entry
 
 
 cdef inline void add_attribute(
@@ -84,15 +85,13 @@ cdef inline bint is_expected_pair(Attributes* attributes, Slice message, Slice* 
     cdef Dictionary* words = attributes.key_words
     cdef uint32_t guess = words.words[words.latest].follower
     cdef Word* word = words.words + guess
-    cdef size_t size = message.end - message.at
-    cdef size_t value_size = size - 4 - word.size
-    if size < <size_t>4 + word.size or value_size >= 0x80 or word.size >= 0x80:
-        return False
-    if message.at[0] != 0x0A or message.at[1] != word.size:
+    # Of a message that is too short for the key this wraps around, far beyond 128.
+    cdef size_t value_size = <size_t>(message.end - message.at) - 4 - word.size
+    if value_size >= 0x80 or word.size >= 0x80 or not is_head(message.at, 0x0A, word.size):
         return False
     value.at = message.at + 4 + word.size
     value.end = message.end
-    if value.at[-2] != 0x12 or value.at[-1] != value_size:
+    if not is_head(value.at - 2, 0x12, value_size):
         return False
     if not equal_bytes(words.texts.data + word.start, message.at + 2, word.size):
         return False
@@ -108,12 +107,11 @@ cdef inline int add_checked_attribute(
     cdef Entry* entry
     if not is_expected_pair(attributes, key_value, &value):
         return add_unexpected_attribute(attributes, key_value, arena, findings)
-    add_entry(attributes, attributes.key_words.latest, value)
-    entry = <Entry*>(attributes.entries.data + attributes.entries.used) - 1
+    entry = add_entry(attributes, attributes.key_words.latest, value)
     if entry.is_text:
-        if is_ascii(entry.value.at, entry.value.end):
-            return VALID
-        return check_length_field(TEXT, entry.value, 0, findings)
+        if not is_ascii(entry.value.at, entry.value.end):
+            findings.bad_texts += not is_wide_utf8(entry.value.at, entry.value.end)
+        return VALID
     if is_plain_number(value):
         return VALID
     return check_message(value, ANY_VALUE, 0, findings)

@@ -1,8 +1,8 @@
 """Attributes: sorted by the bytes of their keys; of equal keys the last one counts."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memcpy, memset
 
 from ingest.codec.columns cimport WORD_MAP, Column, end_map
 from ingest.codec.dictionary cimport Dictionary, Word, is_word, look_up, text_of, word_of_slice
@@ -11,7 +11,8 @@ from ingest.codec.memory cimport (
     write_varint,
 )
 from ingest.codec.values cimport (
-    BOOL_VALUE, INT_VALUE, STRING_VALUE, Value, put_int, put_value, read_value, sort_keys,
+    BOOL_VALUE, INT_VALUE, STRING_VALUE, Value, put_bool, put_decimal, put_double, put_value,
+    read_value, sort_keys,
 )
 from ingest.codec.validation cimport KEY_VALUE, VALID, Findings, check_length_field
 from ingest.codec.wire cimport is_plain_number, plain_number
@@ -138,24 +139,28 @@ cdef void sort_entries(Attributes* attributes, uint32_t count, Arena* arena) noe
     attributes.kept = kept
 
 
+cdef inline void put_plain_number(Slice message, Buffer* out) noexcept nogil:
+    cdef uint64_t scalar = plain_number(message)
+    cdef double number
+    if message.at[0] >> 3 == BOOL_VALUE:
+        put_bool(scalar != 0, out)
+    elif message.at[0] >> 3 == INT_VALUE:
+        put_decimal(scalar, out)
+    else:
+        memcpy(&number, &scalar, 8)
+        put_double(number, out)
+
+
 cdef Slice value_text(Slice message, Buffer* scratch, Arena* arena) noexcept nogil:
     cdef Value value
     cdef Slice text
+    scratch.used = 0
     if is_plain_number(message):
-        value.member = message.at[0] >> 3
-        value.scalar = plain_number(message)
+        put_plain_number(message, scratch)
     else:
         value = read_value(message, arena)
-    if value.member == STRING_VALUE:
-        return value.text
-    if value.member == BOOL_VALUE:
-        text.at = <const uint8_t*>(b"true" if value.scalar else b"false")
-        text.end = text.at + (4 if value.scalar else 5)
-        return text
-    scratch.used = 0
-    if value.member == INT_VALUE:
-        put_int(<int64_t>value.scalar, scratch)
-    else:
+        if value.member == STRING_VALUE:
+            return value.text
         put_value(value, scratch, arena)
     text.at = scratch.data
     text.end = scratch.data + scratch.used

@@ -46,7 +46,7 @@ cdef bint read_record(
     cdef int verdict = VALID
     memset(record, 0, sizeof(LogRecord))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end and verdict == VALID:
+    while message.at < message.end:
         tag = message.at
         verdict = next_checked_field(&message, &field)
         if verdict != VALID:
@@ -56,8 +56,10 @@ cdef bint read_record(
                 verdict = add_checked_attribute(
                     &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
                 )
-                continue
-            verdict = check_field(kinds, &field, &encoding.findings)
+            else:
+                verdict = check_field(kinds, &field, &encoding.findings)
+            if verdict != VALID:
+                break
             if field.number == 5:
                 add_part(&record.body, field.text, tag)
             elif field.number == 3:

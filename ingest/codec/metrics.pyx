@@ -185,7 +185,7 @@ cdef bint read_point(
     cdef int verdict = VALID
     memset(point, 0, sizeof(Point))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end and verdict == VALID:
+    while message.at < message.end:
         tag = message.at
         verdict = next_checked_field(&message, &field)
         if verdict != VALID:
@@ -194,9 +194,10 @@ cdef bint read_point(
             verdict = add_checked_attribute(
                 &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
             )
-            continue
-        if field.type == LENGTH:
+        elif field.type == LENGTH:
             verdict = check_field(kinds, &field, &encoding.findings)
+        if verdict != VALID:
+            break
         if field.type == LENGTH and field.number == number.exemplars:
             point.exemplars += 1
         elif field.type == VARINT and field.number == number.flags:

@@ -99,7 +99,7 @@ cdef bint read_span(
     cdef int verdict = VALID
     memset(span, 0, sizeof(Span))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end and verdict == VALID:
+    while message.at < message.end:
         tag = message.at
         verdict = next_checked_field(&message, &field)
         if verdict != VALID:
@@ -112,6 +112,8 @@ cdef bint read_span(
             else:
                 verdict = check_field(kinds, &field, &encoding.findings)
                 read_span_text(span, &field, tag)
+            if verdict != VALID:
+                break
         elif field.type == FIXED64:
             if field.number == 7:
                 span.start = field.scalar

@@ -56,6 +56,8 @@ cdef int check_length_field(
     uint8_t kind, Slice text, int depth, Findings* findings
 ) noexcept nogil
 cdef int pass_group(Slice* at, uint32_t number, int depth) noexcept nogil
+cdef bint is_wide_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil
+cdef int read_long_length(Slice* at, Slice* text) noexcept nogil
 cdef int read_number(Slice* at, int bytes_max, uint64_t* value) noexcept nogil
 cdef object malformed(Findings* findings, const uint8_t* body)
 cdef void repair(Slice body, MessageType type, Buffer* out) noexcept nogil
@@ -98,16 +100,17 @@ cdef inline bint is_ascii(const uint8_t* at, const uint8_t* end) noexcept nogil:
 
 cdef inline int read_length(Slice* at, Slice* text) noexcept nogil:
     cdef uint64_t size
+    cdef Slice rest
     cdef int verdict
     if at.at < at.end and at.at[0] < 0x80:
         size = at.at[0]
         at.at += 1
     else:
-        verdict = read_number(at, TAG_BYTES_MAX, &size)
-        if verdict != VALID:
-            return verdict
-        if size > LENGTH_MAX:
-            return BAD_LENGTH
+        # A copy, since what a call may change is not kept in registers.
+        rest = at[0]
+        verdict = read_long_length(&rest, text)
+        at.at = rest.at
+        return verdict
     if size > <uint64_t>(at.end - at.at):
         return TRUNCATED
     text.at = at.at
@@ -116,14 +119,21 @@ cdef inline int read_length(Slice* at, Slice* text) noexcept nogil:
     return VALID
 
 
-cdef inline int read_tag(Slice* at, uint64_t* tag) noexcept nogil:
+cdef inline int read_tag(Slice* at, uint32_t* number, uint32_t* type) noexcept nogil:
+    cdef Slice rest
+    cdef uint64_t tag
     cdef int verdict
     if at.at < at.end and at.at[0] >= 8 and at.at[0] < 0x80:
-        tag[0] = at.at[0]
+        number[0] = at.at[0] >> 3
+        type[0] = at.at[0] & 7
         at.at += 1
         return VALID
-    verdict = read_number(at, TAG_BYTES_MAX, tag)
-    if verdict == VALID and ((tag[0] >> 32) != 0 or tag[0] < 8):
+    rest = at[0]
+    verdict = read_number(&rest, TAG_BYTES_MAX, &tag)
+    at.at = rest.at
+    number[0] = <uint32_t>(tag >> 3)
+    type[0] = tag & 7
+    if verdict == VALID and ((tag >> 32) != 0 or tag < 8):
         return BAD_TAG
     return verdict
 
@@ -131,13 +141,12 @@ cdef inline int read_tag(Slice* at, uint64_t* tag) noexcept nogil:
 cdef inline int next_checked_field(Slice* message, Field* field) noexcept nogil:
     """Moves to the next field of *message*, which has one, and checks that it lies within. A group,
     which is passed over, comes as field 0."""
-    cdef uint64_t tag
+    cdef Slice rest
+    cdef uint64_t scalar
     cdef uint32_t word
-    cdef int verdict = read_tag(message, &tag)
+    cdef int verdict = read_tag(message, &field.number, &field.type)
     if verdict != VALID:
         return verdict
-    field.number = <uint32_t>(tag >> 3)
-    field.type = <uint32_t>(tag & 7)
     if field.type == LENGTH:
         return read_length(message, &field.text)
     if field.type == FIXED64:
@@ -151,7 +160,11 @@ cdef inline int next_checked_field(Slice* message, Field* field) noexcept nogil:
             field.scalar = message.at[0]
             message.at += 1
             return VALID
-        return read_number(message, 10, &field.scalar)
+        rest = message[0]
+        verdict = read_number(&rest, 10, &scalar)
+        message.at = rest.at
+        field.scalar = scalar
+        return verdict
     if field.type == FIXED32:
         if message.end - message.at < 4:
             return TRUNCATED
@@ -160,7 +173,9 @@ cdef inline int next_checked_field(Slice* message, Field* field) noexcept nogil:
         message.at += 4
         return VALID
     if field.type == START_GROUP:
-        verdict = pass_group(message, field.number, 0)
+        rest = message[0]
+        verdict = pass_group(&rest, field.number, 0)
+        message.at = rest.at
         field.number = 0
         return verdict
     return BAD_GROUP if field.type == END_GROUP else BAD_TAG

@@ -188,6 +188,22 @@ cdef int read_number(Slice* at, int bytes_max, uint64_t* value) noexcept nogil:
     return BAD_VARINT if size == bytes_max else TRUNCATED
 
 
+cdef int read_long_length(Slice* at, Slice* text) noexcept nogil:
+    """A length of several bytes, or none at all, and what has that length."""
+    cdef uint64_t size
+    cdef int verdict = read_number(at, TAG_BYTES_MAX, &size)
+    if verdict != VALID:
+        return verdict
+    if size > LENGTH_MAX:
+        return BAD_LENGTH
+    if size > <uint64_t>(at.end - at.at):
+        return TRUNCATED
+    text.at = at.at
+    at.at += size
+    text.end = at.at
+    return VALID
+
+
 cdef inline int pass_scalar(Slice* at, uint32_t type) noexcept nogil:
     cdef uint64_t ignored
     cdef size_t size = 8 if type == FIXED64 else 4
@@ -244,31 +260,31 @@ cdef int pass_group(Slice* at, uint32_t number, int depth) noexcept nogil:
     """Passes over an unknown group, from behind its start to behind its end."""
     cdef uint32_t[GROUP_DEPTH_MAX] open_groups
     cdef int levels = 1
-    cdef uint64_t tag
+    cdef uint32_t type
     cdef int verdict
     cdef Slice ignored
     open_groups[0] = number
     while levels:
         if at.at == at.end:
             return BAD_GROUP
-        verdict = read_tag(at, &tag)
+        verdict = read_tag(at, &number, &type)
         if verdict != VALID:
             return verdict
-        if (tag & 7) == START_GROUP:
+        if type == START_GROUP:
             if levels + depth >= GROUP_DEPTH_MAX:
                 return TOO_DEEP
-            open_groups[levels] = <uint32_t>(tag >> 3)
+            open_groups[levels] = number
             levels += 1
-        elif (tag & 7) == END_GROUP:
+        elif type == END_GROUP:
             levels -= 1
-            if open_groups[levels] != <uint32_t>(tag >> 3):
+            if open_groups[levels] != number:
                 return BAD_GROUP
-        elif (tag & 7) == LENGTH:
+        elif type == LENGTH:
             verdict = read_length(at, &ignored)
-        elif (tag & 7) > FIXED32:
+        elif type > FIXED32:
             verdict = BAD_TAG
         else:
-            verdict = pass_scalar(at, <uint32_t>(tag & 7))
+            verdict = pass_scalar(at, type)
         if verdict != VALID:
             return verdict
     return VALID
@@ -276,8 +292,8 @@ cdef int pass_group(Slice* at, uint32_t number, int depth) noexcept nogil:
 
 cdef int check_message(Slice message, uint8_t type, int depth, Findings* findings) noexcept nogil:
     """*depth* counts the lists and key-value lists around *message*; every way in carries it."""
-    cdef uint64_t tag
     cdef uint32_t number
+    cdef uint32_t wire_type
     cdef uint8_t kind
     cdef int verdict = VALID
     cdef Slice text
@@ -288,24 +304,23 @@ cdef int check_message(Slice message, uint8_t type, int depth, Findings* finding
             return TOO_DEEP
     while message.at < message.end:
         findings.at = message.at
-        verdict = read_tag(&message, &tag)
+        verdict = read_tag(&message, &number, &wire_type)
         if verdict != VALID:
             return verdict
-        number = <uint32_t>(tag >> 3)
         kind = schema[type][number] if number < FIELDS else 0
-        if (tag & 7) == LENGTH:
+        if wire_type == LENGTH:
             verdict = read_length(&message, &text)
             if verdict == VALID:
                 verdict = check_length_field(kind, text, depth, findings)
-        elif (tag & 7) == START_GROUP:
+        elif wire_type == START_GROUP:
             verdict = pass_group(&message, number, depth)
-        elif (tag & 7) == END_GROUP:
+        elif wire_type == END_GROUP:
             verdict = BAD_GROUP
-        elif (tag & 7) > FIXED32:
+        elif wire_type > FIXED32:
             verdict = BAD_TAG
         else:
-            verdict = pass_scalar(&message, <uint32_t>(tag & 7))
-            if kind == STRING_INDEX and (tag & 7) == VARINT:
+            verdict = pass_scalar(&message, wire_type)
+            if kind == STRING_INDEX and wire_type == VARINT:
                 findings.string_indices += 1
         if verdict != VALID:
             return verdict
@@ -357,22 +372,23 @@ cdef void put_repaired_text(Slice text, Buffer* out) noexcept nogil:
 
 cdef void repair_message(Slice message, uint8_t type, Buffer* out) noexcept nogil:
     """Copies *message*, with its texts repaired; unknown groups are left out."""
-    cdef uint64_t tag
+    cdef uint32_t number
+    cdef uint32_t wire_type
     cdef uint8_t kind
     cdef Slice text
     cdef const uint8_t* start
     cdef size_t head
     while message.at < message.end:
         start = message.at
-        read_tag(&message, &tag)
-        kind = schema[type][tag >> 3] if (tag >> 3) < FIELDS else 0
-        if (tag & 7) == LENGTH:
+        read_tag(&message, &number, &wire_type)
+        kind = schema[type][number] if number < FIELDS else 0
+        if wire_type == LENGTH:
             read_length(&message, &text)
             if kind == 0 or kind >= PACKED_VARINT:
                 put_bytes(out, start, message.at - start)
                 continue
             # The length is not known yet: five bytes hold any, as a padded varint.
-            put_varint(out, tag)
+            put_varint(out, (<uint64_t>number << 3) | wire_type)
             reserve(out, 5)
             out.used += 5
             head = out.used
@@ -381,10 +397,10 @@ cdef void repair_message(Slice message, uint8_t type, Buffer* out) noexcept nogi
             else:
                 repair_message(text, kind, out)
             fill_length(out.data + head - 5, out.used - head)
-        elif (tag & 7) == START_GROUP:
-            pass_group(&message, <uint32_t>(tag >> 3), 0)
+        elif wire_type == START_GROUP:
+            pass_group(&message, number, 0)
         else:
-            pass_scalar(&message, <uint32_t>(tag & 7))
+            pass_scalar(&message, wire_type)
             put_bytes(out, start, message.at - start)
 
 

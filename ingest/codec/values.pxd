@@ -1,8 +1,8 @@
 """OTLP attribute values (AnyValue) as text."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from ingest.codec.memory cimport Arena, Buffer, Slice
+from ingest.codec.memory cimport Arena, Buffer, Slice, put_bytes
 
 
 # The member of an AnyValue that counts: its field number, 0 when unset.
@@ -34,7 +34,11 @@ cdef Value read_value(Slice message, Arena* arena) noexcept nogil
 cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil
 cdef void put_value(Value value, Buffer* out, Arena* arena) noexcept nogil
 cdef void put_json_text(Slice text, Buffer* out) noexcept nogil
-cdef void put_int(int64_t value, Buffer* out) noexcept nogil
+cdef void put_double(double value, Buffer* out) noexcept nogil
 cdef void put_decimal(uint64_t value, Buffer* out) noexcept nogil
 cdef void put_hex(Slice raw, Buffer* out) noexcept nogil
 cdef void sort_keys(Slice* keys, uint32_t* order, uint32_t* spare, uint32_t count) noexcept nogil
+
+
+cdef inline void put_bool(bint value, Buffer* out) noexcept nogil:
+    put_bytes(out, b"true" if value else b"false", 4 if value else 5)

@@ -100,21 +100,29 @@ cdef KeyValue read_key_value(Slice message, Arena* arena) noexcept nogil:
     return pair
 
 
-cdef void put_decimal(uint64_t value, Buffer* out) noexcept nogil:
+cdef inline size_t digits_of(uint64_t value) noexcept nogil:
     cdef uint64_t power = 10
     cdef size_t size = 1
-    cdef uint8_t* at
-    while size < DIGITS_MAX and value >= power:
+    while value >= power and size < DIGITS_MAX:
         power *= 10
         size += 1
-    reserve(out, size)
-    out.used += size
-    at = out.data + out.used
+    return size
+
+
+cdef inline uint64_t write_digits(uint8_t* at, uint64_t value, size_t size) noexcept nogil:
+    """The last *size* digits of *value*; returns what is before them."""
     while size:
-        at -= 1
-        at[0] = <uint8_t>(48 + value % 10)
-        value //= 10
         size -= 1
+        at[size] = <uint8_t>(48 + value % 10)
+        value //= 10
+    return value
+
+
+cdef void put_decimal(uint64_t value, Buffer* out) noexcept nogil:
+    cdef size_t size = digits_of(value)
+    reserve(out, size)
+    write_digits(out.data + out.used, value, size)
+    out.used += size
 
 
 cdef void put_int(int64_t value, Buffer* out) noexcept nogil:
@@ -137,7 +145,8 @@ cdef bint put_few_decimals(double value, Buffer* out) noexcept nogil:
     """
     cdef double magnitude = -value if value < 0 else value
     cdef uint64_t number
-    cdef uint64_t power
+    cdef size_t size
+    cdef uint8_t* at
     cdef int decimals
     if not (1e-4 <= magnitude < 1e11):
         return False
@@ -147,16 +156,20 @@ cdef bint put_few_decimals(double value, Buffer* out) noexcept nogil:
             break
     else:
         return False
+    size = max(digits_of(number), <size_t>decimals + 1)
+    reserve(out, size + 2)
+    at = out.data + out.used
     if value < 0:
-        put_u8(out, b"-")
-    power = <uint64_t>POWERS_OF_TEN[decimals]
-    put_decimal(number // power, out)
+        at[0] = b"-"
+        at += 1
     if decimals:
-        put_u8(out, b".")
-    while power > 1:
-        number %= power
-        power //= 10
-        put_u8(out, <uint8_t>(48 + number // power))
+        number = write_digits(at + size + 1 - decimals, number, decimals)
+        at[size - decimals] = b"."
+        size += 1
+        write_digits(at, number, size - 1 - decimals)
+    else:
+        write_digits(at, number, size)
+    out.used = at + size - out.data
     return True
 
 
@@ -254,7 +267,7 @@ cdef void put_value(Value value, Buffer* out, Arena* arena) noexcept nogil:
     if value.member == STRING_VALUE:
         put_bytes(out, value.text.at, value.text.end - value.text.at)
     elif value.member == BOOL_VALUE:
-        put_bytes(out, b"true" if value.scalar else b"false", 4 if value.scalar else 5)
+        put_bool(value.scalar != 0, out)
     elif value.member == INT_VALUE:
         put_int(<int64_t>value.scalar, out)
     elif value.member == DOUBLE_VALUE:
@@ -296,6 +309,14 @@ cdef inline Slice no_text() noexcept nogil:
     return text
 
 
+# Bytes that stand for themselves in JSON, whatever follows them.
+cdef bint[256] JSON_PLAIN
+_SPECIAL = b'"\\<>&\xe2' + bytes(range(0x20))
+cdef int _octet
+for _octet in range(256):
+    JSON_PLAIN[_octet] = _octet not in _SPECIAL
+
+
 cdef void put_json_text(Slice text, Buffer* out) noexcept nogil:
     """A JSON string with the escapes of Go's encoding/json, which also spares HTML."""
     cdef const uint8_t* plain = text.at
@@ -303,7 +324,9 @@ cdef void put_json_text(Slice text, Buffer* out) noexcept nogil:
     put_u8(out, b'"')
     while text.at < text.end:
         octet = text.at[0]
-        if octet == 0xE2 and text.end - text.at >= 3 and text.at[1] == 0x80 and (
+        if JSON_PLAIN[octet]:
+            text.at += 1
+        elif octet == 0xE2 and text.end - text.at >= 3 and text.at[1] == 0x80 and (
             text.at[2] & 0xFE
         ) == 0xA8:
             put_bytes(out, plain, text.at - plain)

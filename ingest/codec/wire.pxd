@@ -3,7 +3,7 @@
 Source: https://protobuf.dev/programming-guides/encoding/
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from ingest.codec.memory cimport Arena, Slice, take
@@ -48,6 +48,13 @@ cdef inline uint64_t read_fixed64(const uint8_t* at) noexcept nogil:
     cdef uint64_t value
     memcpy(&value, at, 8)
     return value
+
+
+cdef inline bint is_head(const uint8_t* at, uint8_t tag, size_t size) noexcept nogil:
+    """Whether a field begins with this tag and a length under 128 of one byte, both at once."""
+    cdef uint16_t head
+    memcpy(&head, at, 2)
+    return head == (tag | size << 8)
 
 
 cdef inline bint next_field(Slice* message, Field* field) noexcept nogil:
@@ -105,7 +112,7 @@ cdef inline bint is_plain_pair(Slice message, Slice* key, Slice* value) noexcept
 cdef inline bint is_plain_text(Slice value, Slice* text) noexcept nogil:
     """Whether an AnyValue is just a string under 128 bytes."""
     cdef size_t size = value.end - value.at
-    if size < 2 or value.at[0] != 0x0A or value.at[1] >= 0x80 or size != 2 + <size_t>value.at[1]:
+    if size < 2 or size >= 0x82 or value.at[0] != 0x0A or value.at[1] != size - 2:
         return False
     text.at = value.at + 2
     text.end = value.end

@@ -42,7 +42,8 @@ INPUT_SECONDS_MAX: Final = 10
 MEMORY_MEGABYTES_MAX: Final = 2_048
 CORPUS_BYTES_MAX: Final = 330_000  # of one target; six of them stay below 2 MiB
 CORPUS_FILES_MAX: Final = 300
-COPIED: Final = (".py", ".pyx", ".pxd", ".h")
+COMPILED: Final = (".pyx", ".pxd", ".h")
+COPIED: Final = (*COMPILED, ".py", ".sql")
 
 
 class NotBuiltError(Exception):
@@ -103,7 +104,7 @@ def copy_sources() -> str:
                 copy = TREE / source.relative_to(ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)
-                if source.suffix != ".py":
+                if source.suffix in COMPILED:
                     digest.update(source.name.encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()
 
