@@ -1,14 +1,13 @@
 """Attributes: sorted by the bytes of their keys; of equal keys the last one counts."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ingest.codec.columns cimport WORD_MAP, Column, end_map
 from ingest.codec.dictionary cimport Dictionary, Word, is_word, look_up, text_of, word_of_slice
 from ingest.codec.memory cimport (
-    Arena, Buffer, Slice, grow_memory, put_bytes, put_text, put_u32, release, reserve, take,
-    write_varint,
+    Arena, Buffer, Slice, grow_memory, put_bytes, put_text, put_u32, release, take,
 )
 from ingest.codec.values cimport (
     BOOL_VALUE, INT_VALUE, STRING_VALUE, Value, put_bool, put_decimal, put_double, put_value,

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from ingest.codec.dictionary cimport Dictionary, word_of_slice
-from ingest.codec.memory cimport Buffer, Slice, put_bytes, put_text, put_u32, put_u64
+from ingest.codec.memory cimport Buffer, Slice, put_text, put_u32, put_u64
 
 cdef enum Kind:
     FIXED = 0  # `width` bytes a value
@@ -55,6 +55,7 @@ cdef struct Table:
     int part  # number of the open block since the last close
 
 
+cdef void release_column(Column* column) noexcept nogil
 cdef void mark_table(Table* table) noexcept nogil
 cdef void roll_back_table(Table* table) noexcept nogil
 cdef void empty_table(Table* table) noexcept nogil

@@ -14,7 +14,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from ingest.codec.dictionary cimport Dictionary, Word
-from ingest.codec.memory cimport Buffer, grow_memory, put_bytes, put_u64, put_varint, reserve
+from ingest.codec.memory cimport Buffer, put_bytes, put_u64, put_varint, release, reserve
 
 cdef extern from "Python.h":
     PyObject* new_bytes "PyBytes_FromStringAndSize"(const char* text, Py_ssize_t size) except NULL
@@ -74,6 +74,13 @@ cdef inline size_t* used_of(Column* column, int stream) noexcept nogil:
     if stream == 2:
         return &column.map_ends.used
     return &column.array_ends.used
+
+
+cdef void release_column(Column* column) noexcept nogil:
+    release(&column.data)
+    release(&column.keys)
+    release(&column.map_ends)
+    release(&column.array_ends)
 
 
 cdef void mark_table(Table* table) noexcept nogil:

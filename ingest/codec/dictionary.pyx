@@ -4,10 +4,10 @@ that collide."""
 import os
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
-from ingest.codec.memory cimport Buffer, grow_memory, put_text, release
+from ingest.codec.memory cimport grow_memory, put_text, release
 from ingest.codec.wire cimport read_fixed64
 
 cdef enum:

@@ -17,11 +17,11 @@ from ingest.codec.attributes cimport Attributes, close_attributes, forget_shapes
 from ingest.codec.cardinality cimport Guard
 from ingest.codec.columns cimport (
     FIXED, STRING, TEXT_MAP, WORD_MAP, WORDS, Column, Kind, Table, emit, empty_table, mark_table,
-    roll_back_table, table_bytes,
+    release_column, roll_back_table, table_bytes,
 )
 from ingest.codec.dictionary cimport Dictionary, close_dictionary, forget_words, open_dictionary
 from ingest.codec.encoding cimport (
-    BLOCK_FULL, CLOCK_OUT_OF_RANGE, DONE, OUT_OF_MEMORY, REASONS, UNCORRELATED, UNSOUND, WARNINGS,
+    BLOCK_FULL, DONE, OUT_OF_MEMORY, REASONS, RETENTION_DAYS, SCOPE_DROPPED, UNSOUND, WARNINGS,
     Encoding, PutScopeItem, Tally, begin_origin_again, walk_request,
 )
 from ingest.codec.logs cimport put_log_record
@@ -29,13 +29,13 @@ from ingest.codec.memory cimport Buffer, Slice, empty_arena, guarded, release
 from ingest.codec.metrics cimport put_metric
 from ingest.codec.traces cimport put_span
 from ingest.codec.validation cimport (
-    EXPONENTIAL_POINT, EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, HISTOGRAM_POINT, LOG_RECORD,
-    NUMBER_POINT, SPAN, SUMMARY_POINT, VALID, Findings, MessageType, kinds_of, malformed, repair,
-    validate, validate_envelope,
+    EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, VALID, Findings, MessageType, is_spotless, kinds_of,
+    malformed, repair, validate, validate_envelope,
 )
 
 from ingest.codec.results import Appended, Block, BlockFull, RowRange
-from ingest.codec.tables import ORIGIN_COLUMNS, TABLES, TABLES_OF_SIGNAL
+from ingest.codec.tables import TABLES, TABLES_OF_SIGNAL
+from ingest.codec.validation import ITEM_TYPES
 
 cdef extern from "malloc.h" nogil:
     int mallopt(int parameter, int value)
@@ -74,15 +74,6 @@ _REASONS = (
 )
 _WARNINGS = ("clock_out_of_range", "invalid_trace_id")
 _MESSAGES = {"traces": EXPORT_TRACES, "logs": EXPORT_LOGS, "metrics": EXPORT_METRICS}
-_ITEM_TYPES = {
-    "tf_traces": SPAN,
-    "tf_logs": LOG_RECORD,
-    "tf_metrics_gauge": NUMBER_POINT,
-    "tf_metrics_sum": NUMBER_POINT,
-    "tf_metrics_histogram": HISTOGRAM_POINT,
-    "tf_metrics_exponential_histogram": EXPONENTIAL_POINT,
-    "tf_metrics_summary": SUMMARY_POINT,
-}
 # Maps whose keys the attributes of an item and of its parts come from.
 _ITEM_MAPS = {
     "traces": ("SpanAttributes", "Events.Attributes", "Links.Attributes"),
@@ -100,10 +91,6 @@ cdef struct Call:
     Buffer* repaired
     Findings findings
     bint is_thorough
-
-
-cdef inline bint is_spotless(Findings* findings) noexcept nogil:
-    return findings.verdict == VALID and (findings.bad_texts | findings.string_indices) == 0
 
 
 cdef int work(void* argument) noexcept nogil:
@@ -193,14 +180,14 @@ cdef class Encoder:
         for table in range(self.encoding.table_count):
             for position in range(self.tables[table].count):
                 column = &self.tables[table].columns[position]
-                _release_column(column)
+                release_column(column)
             free(self.tables[table].columns)
             release(&self.tables[table].runs)
         for position in range(self.dictionary_count):
             close_dictionary(&self.dictionaries[position])
         free(self.dictionaries)
-        _release_column(&self.encoding.resource_column)
-        _release_column(&self.encoding.scope_column)
+        release_column(&self.encoding.resource_column)
+        release_column(&self.encoding.scope_column)
         close_attributes(&self.encoding.resource_attributes)
         close_attributes(&self.encoding.scope_attributes)
         close_attributes(&self.encoding.item_attributes)
@@ -441,15 +428,15 @@ cdef class Encoder:
         for position in range(len(numbers)):
             open_dictionary(&self.dictionaries[position])
             self.dictionary_count += 1
+        first = [name for name, _type in TABLES[self.names[0]]]
+        self.encoding.origin_at = first.index("ServiceName")
         self.encoding.tables = self.tables
         self.encoding.bytes_bound = self.bounds
         for table, name in enumerate(self.names):
             self._open_table(&self.tables[table], TABLES[name], numbers)
-            self.tables[table].item_type = _ITEM_TYPES[name]
+            self.tables[table].item_type = ITEM_TYPES[name]
             self.tables[table].item_kinds = kinds_of(self.tables[table].item_type)
             self.encoding.table_count += 1
-        first = [name for name, _type in TABLES[self.names[0]]]
-        self.encoding.origin_at = first.index("ServiceName")
         self._share_words(&self.encoding.resource_column, "ResourceAttributes", numbers)
         self._share_words(&self.encoding.scope_column, "ScopeAttributes", numbers)
         open_attributes(
@@ -482,7 +469,8 @@ cdef class Encoder:
             column = &table.columns[position]
             element = re.sub(r"^Array\((.*)\)$", r"\1", type)
             column.is_array = element != type
-            column.is_of_run = name in ORIGIN_COLUMNS
+            origin = position - self.encoding.origin_at
+            column.is_of_run = position <= RETENTION_DAYS or 0 <= origin <= SCOPE_DROPPED
             column.nested = column
             nested, _dot, inner = name.partition(".")
             if inner and columns[position - 1][0].startswith(f"{nested}."):
@@ -498,8 +486,7 @@ cdef class Encoder:
             elif column.kind == WORD_MAP:
                 column.words = &self.dictionaries[<int>numbers[f"{name}/1"]]
             if column.is_of_run:
-                is_map = column.kind == WORD_MAP
-                table.run_row_bytes += column.width if column.kind == FIXED else 8 if is_map else 4
+                table.run_row_bytes += {FIXED: column.width, WORDS: 4, WORD_MAP: 8}[column.kind]
             self._set_header(column, name, type)
         return 0
 
@@ -510,10 +497,3 @@ cdef class Encoder:
         column.header = <uint8_t*>PyBytes_AS_STRING(header)
         column.header_size = len(header)
         return 0
-
-
-cdef void _release_column(Column* column) noexcept:
-    release(&column.data)
-    release(&column.keys)
-    release(&column.map_ends)
-    release(&column.array_ends)

@@ -2,13 +2,16 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ingest.codec.attributes cimport Attributes
+from ingest.codec.attributes cimport Attributes, add_checked_attribute
 from ingest.codec.cardinality cimport GuardState
 from ingest.codec.columns cimport Column, Table
 from ingest.codec.hashing cimport Stripes
 from ingest.codec.memory cimport Arena, Buffer, Slice, put_text
-from ingest.codec.validation cimport VALID, Findings
+from ingest.codec.validation cimport (
+    VALID, Findings, Verdict, check_field, is_spotless, next_checked_field,
+)
 from ingest.codec.values cimport put_hex
+from ingest.codec.wire cimport LENGTH, Field
 
 cdef enum:
     INVALID_TRACE_ID = 0
@@ -35,6 +38,23 @@ cdef enum:
     BLOCK_FULL = 1
     OUT_OF_MEMORY = 2
     UNSOUND = 3  # an item that was not validated is malformed, or needs repair
+
+
+# Columns that rows of a request share. All tables begin with tenant and retention.
+cdef enum:
+    TENANT = 0
+    RETENTION_DAYS = 1
+    # Columns of a resource and a scope, from `origin_at` on, in the order of tables.py.
+    SERVICE_NAME = 0
+    RESOURCE_SCHEMA_URL = 1
+    RESOURCE_ATTRIBUTES = 2
+    RESOURCE_DROPPED = 3
+    RESOURCE_ENTITY_REFS = 4
+    SCOPE_SCHEMA_URL = 5
+    SCOPE_NAME = 6
+    SCOPE_VERSION = 7
+    SCOPE_ATTRIBUTES = 8
+    SCOPE_DROPPED = 9
 
 
 # Outcome of one request so far.
@@ -129,10 +149,31 @@ ctypedef int (*PutScopeItem)(Encoding* encoding, Slice item) noexcept nogil
 cdef int walk_request(Encoding* encoding, Slice body, PutScopeItem put) noexcept nogil
 
 
-cdef inline bint is_sound(Encoding* encoding, int verdict) noexcept nogil:
+cdef inline bint next_item_field(
+    Encoding* encoding, const uint8_t* kinds, uint32_t attributes, Slice* message, Field* field
+) noexcept nogil:
+    """Moves to the next field of an item that nobody has looked into; False at its end, or where it
+    is unsound. Its attributes, whose field number is given, are collected on the way."""
+    cdef int verdict
+    while message.at < message.end:
+        verdict = next_checked_field(message, field)
+        if verdict == VALID and field.type == LENGTH:
+            if field.number == attributes:
+                verdict = add_checked_attribute(
+                    &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
+                )
+                if verdict == VALID:
+                    continue
+            else:
+                verdict = check_field(kinds, field, &encoding.findings)
+        encoding.findings.verdict = <Verdict>verdict
+        return verdict == VALID
+    return False
+
+
+cdef inline bint is_sound(Encoding* encoding) noexcept nogil:
     """After an item was read: whether it can be written as it came."""
-    cdef Findings* findings = &encoding.findings
-    if verdict == VALID and (findings.bad_texts | findings.string_indices) == 0:
+    if is_spotless(&encoding.findings):
         return True
     if not encoding.is_validated:
         encoding.found = UNSOUND

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memmove
 
 from ingest.codec.attributes cimport (
-    Attributes, Entry, add_attribute, add_text_attribute, arrange, begin_attributes,
+    Attributes, add_attribute, add_text_attribute, arrange, begin_attributes,
     put_attributes, put_series,
 )
 from ingest.codec.cardinality cimport (
@@ -22,8 +22,8 @@ from ingest.codec.hashing cimport add_stripes, no_stripes
 from ingest.codec.memory cimport (
     Buffer, Slice, put_bytes, put_u32, put_u64, put_u8, reserve, take,
 )
-from ingest.codec.validation cimport check_message
-from ingest.codec.values cimport Value, put_decimal, put_json_text, put_value, read_value
+from ingest.codec.validation cimport Verdict, check_message
+from ingest.codec.values cimport put_decimal, put_json_text
 from ingest.codec.wire cimport LENGTH, VARINT, Field, Parts, add_part, joined, next_field
 
 cdef enum:
@@ -31,19 +31,6 @@ cdef enum:
     # the wire and 36 in its columns.
     GROWTH_MAX = 20
     ROW_BYTES_MAX = 1024  # fixed-width columns and offsets of one row, in any table
-    TENANT = 0
-    RETENTION_DAYS = 1
-    # Columns of a resource and a scope, from `origin_at` on, in the order of tables.py.
-    SERVICE_NAME = 0
-    RESOURCE_SCHEMA_URL = 1
-    RESOURCE_ATTRIBUTES = 2
-    RESOURCE_DROPPED = 3
-    RESOURCE_ENTITY_REFS = 4
-    SCOPE_SCHEMA_URL = 5
-    SCOPE_NAME = 6
-    SCOPE_VERSION = 7
-    SCOPE_ATTRIBUTES = 8
-    SCOPE_DROPPED = 9
 
 cdef uint64_t INT64_MAX = 0x7FFFFFFFFFFFFFFF
 cdef uint64_t GUARDED_PRIME = 0x100000001B3  # of the FNV hash
@@ -68,7 +55,10 @@ cdef int put_item(
     cdef uint64_t bound
     if encoding.refusal != REASONS:
         encoding.tally.rejected[encoding.refusal] += 1
-        is_sound(encoding, check_message(item, target.item_type, 0, &encoding.findings))
+        encoding.findings.verdict = <Verdict>check_message(
+            item, target.item_type, 0, &encoding.findings
+        )
+        is_sound(encoding)
         return encoding.found
     bound = (
         <uint64_t>(item.end - item.at) * GROWTH_MAX + ROW_BYTES_MAX + origin_bytes(encoding)

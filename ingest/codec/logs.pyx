@@ -3,17 +3,14 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ingest.codec.attributes cimport (
-    add_checked_attribute, arrange, begin_attributes, put_attributes,
-)
+from ingest.codec.attributes cimport arrange, begin_attributes, put_attributes
 from ingest.codec.columns cimport Column, Table, put_slice, put_word
 from ingest.codec.encoding cimport (
-    UNCORRELATED, Encoding, clamp_time, count_row, is_sound, is_zero, keep_original_time, place_in_time,
-    put_item, put_origin, take_new,
+    UNCORRELATED, Encoding, clamp_time, count_row, is_sound, is_zero, keep_original_time,
+    next_item_field, place_in_time, put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_text, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
-from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.values cimport STRING_VALUE, Value, put_value, read_value
 from ingest.codec.wire cimport FIXED32, FIXED64, LENGTH, Field, Parts, add_part, joined
 
@@ -43,23 +40,13 @@ cdef bint read_record(
     """False when it is unsound."""
     cdef Field field
     cdef const uint8_t* tag
-    cdef int verdict = VALID
     memset(record, 0, sizeof(LogRecord))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end:
+    while True:
         tag = message.at
-        verdict = next_checked_field(&message, &field)
-        if verdict != VALID:
+        if not next_item_field(encoding, kinds, 6, &message, &field):
             break
         if field.type == LENGTH:
-            if field.number == 6:
-                verdict = add_checked_attribute(
-                    &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
-                )
-            else:
-                verdict = check_field(kinds, &field, &encoding.findings)
-            if verdict != VALID:
-                break
             if field.number == 5:
                 add_part(&record.body, field.text, tag)
             elif field.number == 3:
@@ -82,7 +69,7 @@ cdef bint read_record(
             record.severity = <uint32_t>field.scalar
         elif field.number == 7:
             record.dropped_attributes = <uint32_t>field.scalar
-    return is_sound(encoding, verdict)
+    return is_sound(encoding)
 
 
 cdef void put_ids(Encoding* encoding, Column* column, LogRecord* record) noexcept nogil:

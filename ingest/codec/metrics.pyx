@@ -8,20 +8,19 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from ingest.codec.attributes cimport (
-    add_attribute, add_checked_attribute, arrange, begin_attributes, put_attributes, put_series,
+    add_attribute, arrange, begin_attributes, put_attributes, put_series,
 )
 from ingest.codec.columns cimport Column, Table, end_array, put_word
 from ingest.codec.encoding cimport (
     BUCKET_COUNTS_MISMATCH, DONE, UNSOUND, Encoding, Origin, clamp_time, count_row, is_sound,
-    keep_original_time,
-    place_in_time, put_event_attributes, put_hex_text, put_item, put_origin, take_new,
+    keep_original_time, next_item_field, place_in_time, put_event_attributes, put_hex_text,
+    put_item, put_origin, take_new,
 )
 from ingest.codec.hashing cimport rotated, xxh64, xxh64_behind
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
 from ingest.codec.tables import TABLES
-from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.wire cimport (
-    FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field, read_varint,
+    FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field, read_varint,
 )
 
 cdef enum PointKind:
@@ -182,21 +181,11 @@ cdef bint read_point(
     cdef PointNumbers number = NUMBERS[<int>kind]
     cdef Field field
     cdef const uint8_t* tag
-    cdef int verdict = VALID
     memset(point, 0, sizeof(Point))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end:
+    while True:
         tag = message.at
-        verdict = next_checked_field(&message, &field)
-        if verdict != VALID:
-            break
-        if field.type == LENGTH and field.number == number.attributes:
-            verdict = add_checked_attribute(
-                &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
-            )
-        elif field.type == LENGTH:
-            verdict = check_field(kinds, &field, &encoding.findings)
-        if verdict != VALID:
+        if not next_item_field(encoding, kinds, number.attributes, &message, &field):
             break
         if field.type == LENGTH and field.number == number.exemplars:
             point.exemplars += 1
@@ -214,7 +203,7 @@ cdef bint read_point(
             read_exponential(point, &field, tag)
         else:
             read_summary(point, &field)
-    return is_sound(encoding, verdict)
+    return is_sound(encoding)
 
 
 cdef void put_value_columns(Column* column, uint32_t value_type, uint64_t bits) noexcept nogil:

@@ -31,9 +31,6 @@ _ORIGIN: Final[Columns] = (
     ("ScopeDroppedAttrCount", "UInt32"),
 )
 
-# Of these, rows that follow each other mostly have the same.
-ORIGIN_COLUMNS: Final = frozenset(name for name, _type in (*_TENANT, *_ORIGIN))
-
 _TRACES: Final[Columns] = (
     *_TENANT,
     ("Timestamp", TIME),

@@ -2,21 +2,17 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
-from ingest.codec.attributes cimport (
-    add_attribute, add_checked_attribute, arrange, begin_attributes, put_attributes,
-)
+from ingest.codec.attributes cimport add_attribute, arrange, begin_attributes, put_attributes
 from ingest.codec.columns cimport Column, Table, end_array, put_slice, put_word
-from ingest.codec.dictionary cimport word_of_slice
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
-    is_sound, is_zero, keep_original_time, place_in_time, put_event_attributes, put_hex_text,
+    is_sound, is_zero, keep_original_time, next_item_field, place_in_time, put_event_attributes, put_hex_text,
     put_item, put_origin, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
-from ingest.codec.validation cimport VALID, check_field, next_checked_field
 from ingest.codec.wire cimport (
     FIXED32, FIXED64, LENGTH, VARINT, Field, Parts, add_part, joined, next_field,
 )
@@ -96,24 +92,14 @@ cdef bint read_span(
     """False when it is unsound."""
     cdef Field field
     cdef const uint8_t* tag
-    cdef int verdict = VALID
     memset(span, 0, sizeof(Span))
     begin_attributes(&encoding.item_attributes)
-    while message.at < message.end:
+    while True:
         tag = message.at
-        verdict = next_checked_field(&message, &field)
-        if verdict != VALID:
+        if not next_item_field(encoding, kinds, 9, &message, &field):
             break
         if field.type == LENGTH:
-            if field.number == 9:
-                verdict = add_checked_attribute(
-                    &encoding.item_attributes, field.text, &encoding.arena, &encoding.findings
-                )
-            else:
-                verdict = check_field(kinds, &field, &encoding.findings)
-                read_span_text(span, &field, tag)
-            if verdict != VALID:
-                break
+            read_span_text(span, &field, tag)
         elif field.type == FIXED64:
             if field.number == 7:
                 span.start = field.scalar
@@ -130,7 +116,7 @@ cdef bint read_span(
             span.dropped_events = <uint32_t>field.scalar
         elif field.number == 14:
             span.dropped_links = <uint32_t>field.scalar
-    return is_sound(encoding, verdict)
+    return is_sound(encoding)
 
 
 cdef bint has_valid_ids(Encoding* encoding, Span* span) noexcept nogil:

@@ -138,6 +138,10 @@ cdef inline int read_tag(Slice* at, uint32_t* number, uint32_t* type) noexcept n
     return verdict
 
 
+cdef inline bint is_spotless(Findings* findings) noexcept nogil:
+    return findings.verdict == VALID and (findings.bad_texts | findings.string_indices) == 0
+
+
 cdef inline int next_checked_field(Slice* message, Field* field) noexcept nogil:
     """Moves to the next field of *message*, which has one, and checks that it lies within. A group,
     which is passed over, comes as field 0."""

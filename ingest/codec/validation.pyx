@@ -41,6 +41,17 @@ VERDICTS = {
     TOO_DEEP: "values nested more than 32 levels deep",
 }
 
+# The message that rows of each table come from.
+ITEM_TYPES = {
+    "tf_traces": SPAN,
+    "tf_logs": LOG_RECORD,
+    "tf_metrics_gauge": NUMBER_POINT,
+    "tf_metrics_sum": NUMBER_POINT,
+    "tf_metrics_histogram": HISTOGRAM_POINT,
+    "tf_metrics_exponential_histogram": EXPONENTIAL_POINT,
+    "tf_metrics_summary": SUMMARY_POINT,
+}
+
 cdef uint8_t schema[TYPES][FIELDS]
 
 

@@ -128,6 +128,19 @@ def growth_over_many_requests(signal: str) -> int:
     return resident_bytes() - grown_from
 
 
+def growth_over_malformed_requests(signal: str) -> int:
+    """Bytes by which the process grew over requests that bring new words, and end in nonsense."""
+    encoder = Encoder(signal, retention_days=30)
+    grown_from = 0
+    for number in range(WARM_REQUESTS):
+        if number == WARM_REQUESTS // 10:
+            grown_from = resident_bytes()
+        keys = (b"%d/%d/" % (number, key) + b"k" * 50 for key in range(20))
+        span = span_with(*(field(9, attribute(key, string_value(b"v"))) for key in keys))
+        append(encoder, request_of(span, b"\xff"))
+    return resident_bytes() - grown_from
+
+
 def percent_of_size(shape: str) -> int:
     """Percent of the request's size that it takes at most to append it and close the encoder."""
     body = hostile_request(shape)
@@ -143,6 +156,7 @@ def percent_of_size(shape: str) -> int:
 
 LOADS: Final[dict[str, Callable[[str], int]]] = {
     "growth": growth_over_many_requests,
+    "malformed": growth_over_malformed_requests,
     "amplification": percent_of_size,
 }
 

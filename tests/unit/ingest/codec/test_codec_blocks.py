@@ -300,6 +300,24 @@ def test_requests_of_several_tenants_and_bad_ones_between_share_a_block() -> Non
     ] == ["tenant 0", "tenant 0", "tenant 2"]
 
 
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 600])
+def test_what_the_rows_of_a_resource_share_is_written_for_each_of_them(count: int) -> None:
+    request = ExportLogsServiceRequest()
+    for number in range(count):
+        place = request.resource_logs.add()
+        place.resource.dropped_attributes_count = number
+        for key in range(number % 4):
+            place.resource.attributes.add(key=f"k{key}").value.string_value = f"v{number}"
+        for _ in range((number + 1) % 3):
+            place.scope_logs.add().log_records.add(time_unix_nano=NOW_NS)
+
+    rows = stored("logs", request, b"", request).rows
+
+    assert [row["ResourceDroppedAttrCount"] for row in rows] == 2 * [
+        number for number in range(count) for _ in range((number + 1) % 3)
+    ]
+
+
 def test_many_requests_in_one_block_are_equal_in_both_codecs() -> None:
     bodies = [logs(*(f"{number % 7} {line}" for line in range(number % 5))) for number in range(60)]
 

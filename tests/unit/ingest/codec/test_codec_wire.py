@@ -264,6 +264,29 @@ def test_C066_of_two_kinds_of_data_the_last_counts_and_its_pieces_merge() -> Non
     assert [row["ValueInt"] for row in replaced.rows] == [2]
 
 
+def test_C063_C067_points_that_do_not_count_are_looked_into_too() -> None:
+    def replaced(point: bytes) -> bytes:
+        return request_of(message(5, message(1, point)) + message(7, message(1)))
+
+    bad_text = message(7, message(1, b"\xff"))
+
+    assert refused("metrics", replaced(b"\xff"))
+    assert stored("metrics", replaced(bad_text)).appended.warnings == {"repaired_utf8": 1}
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
+def test_C063_items_of_a_resource_that_is_not_taken_are_looked_into_too(signal: str) -> None:
+    def not_taken(item: bytes) -> bytes:
+        tenant = message(1, b"telemetryflow.tenant.id") + message(2, message(1, b"globex"))
+        return request_of(item, resource=message(1, tenant))
+
+    bad = {"traces": b"\xff", "logs": b"\xff", "metrics": message(5, message(1, b"\xff"))}
+    good = {"traces": b"", "logs": b"", "metrics": message(5, message(1))}
+
+    assert refused(signal, not_taken(bad[signal]))
+    assert stored(signal, not_taken(good[signal])).appended.rejected == {"tenant_contradiction": 1}
+
+
 def test_C068_packed_and_single_numbers_are_the_same() -> None:
     def row(*fields: bytes) -> object:
         point = message(1, fixed64(3, NOW_NS), *fields)

@@ -51,6 +51,10 @@ def test_memory_does_not_grow_over_100_000_requests(signal: str) -> None:
     assert measured("growth", signal) < GROWTH_BYTES_MAX
 
 
+def test_C076_memory_does_not_grow_over_malformed_requests() -> None:
+    assert measured("malformed", "traces") < GROWTH_BYTES_MAX
+
+
 @pytest.mark.parametrize(
     ("shape", "factor_max"),
     [
