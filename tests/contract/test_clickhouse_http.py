@@ -204,6 +204,18 @@ def test_a_query_may_come_in_the_url_with_the_format_of_its_choice(server: Embed
     assert server.ask("SELECT 1, 'a'", method="GET").text == "1\ta\n"
 
 
+def test_the_summary_tells_what_was_read_not_what_came_out(
+    server: EmbeddedServer, table: str
+) -> None:
+    server.run(f"INSERT INTO {table} SELECT number, 'x' FROM numbers(1000)")
+
+    sql = f"SELECT count() FROM {table} WHERE id >= 0 AND text = 'x'"
+    reply = server.ask(sql, {"use_query_condition_cache": "0"})
+
+    found = json.loads(reply.headers["X-ClickHouse-Summary"])
+    assert (reply.text, found["read_rows"]) == ("1000\n", "1000")
+
+
 def test_the_answer_names_query_and_time_zone(server: EmbeddedServer) -> None:
     reply = server.ask("SELECT 1", {"query_id": "mine"})
     assert reply.headers["X-ClickHouse-Query-Id"] == "mine"

@@ -111,8 +111,9 @@ class Handle:
         except (RuntimeError, ValueError) as error:
             raise _engine_error(error) from None
         return bytes(result.bytes() or b""), Summary(
-            rows_read=result.rows_read(),
-            bytes_read=result.bytes_read(),
+            # What the engine calls "read" otherwise is the result.
+            rows_read=result.storage_rows_read(),
+            bytes_read=result.storage_bytes_read(),
             rows_written=result.rows_written(),
             bytes_written=result.bytes_written(),
         )
@@ -171,8 +172,8 @@ class Stream:
         if piece is None or not data:
             self.ended = True
             return b""
-        self._rows_read += piece.rows_read()
-        self._bytes_read += piece.bytes_read()
+        self._rows_read += piece.storage_rows_read()
+        self._bytes_read += piece.storage_bytes_read()
         return data
 
     def cancel(self) -> None:

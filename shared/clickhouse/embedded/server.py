@@ -17,7 +17,13 @@ from typing import Final
 from aiohttp import web
 
 from shared.clickhouse.embedded.bodies import Body
-from shared.clickhouse.embedded.engine import Engine, EngineError, Handle, Stream
+from shared.clickhouse.embedded.engine import (
+    Engine,
+    EngineError,
+    Handle,
+    Stream,
+    Summary,
+)
 from shared.clickhouse.embedded.frames import Encoder, encoder
 from shared.clickhouse.embedded.replies import failure, headers, refusal
 from shared.clickhouse.embedded.requests import (
@@ -199,9 +205,8 @@ class Server:
                     await self._threads.run(partial(handle.use, call.database))
                 yield handle
             return
-        handle = await self._threads.run(partial(self._engine.handle, call.database))
+        handle = await self._threads.run(partial(_opened, self._engine, call))
         try:
-            await self._threads.run(partial(_prepare, handle, call))
             yield handle
         finally:
             await asyncio.shield(self._threads.run(handle.close))
@@ -224,40 +229,34 @@ class Server:
         return web.Response(headers=headers(call.query_id, summary))
 
     async def _query(self, call: Call, handle: Handle) -> web.StreamResponse:
-        if await self._threads.run(partial(handle.statement_count, call.statement)) > 1:
-            raise refusal("SYNTAX_ERROR", "Multi-statements are not allowed")
         chosen = output_format(call.statement, call.default_format)
         stop = partial(self._engine.kill, call.comment)
         if not is_select(call.statement):
-            data, summary = await self._threads.run(
-                partial(handle.run, call.statement, chosen, call.parameters), stop=stop
-            )
+            data, summary = await self._threads.run(partial(_ran, handle, call, chosen), stop=stop)
             return web.Response(
                 body=data, headers=headers(call.query_id, summary, chosen if data else None)
             )
         try:
-            stream = await self._threads.run(
-                partial(handle.stream, call.statement, chosen, call.parameters), stop=stop
-            )
-            return await self._stream(call, chosen, stream)
+            begun = await self._threads.run(partial(_begun, handle, call, chosen), stop=stop)
+            return await self._stream(call, chosen, begun)
         finally:
             if handle.is_streaming:
                 # Ending it waits for the block that is being computed, however long.
                 await self._threads.clean_up(handle.end_stream, stop=stop)
 
-    async def _stream(self, call: Call, chosen: str, stream: Stream) -> web.StreamResponse:
+    async def _stream(
+        self, call: Call, chosen: str, begun: tuple[Stream, bytes, bytes]
+    ) -> web.StreamResponse:
+        stream, piece, following = begun
         compressed = None
         if call.wants_compression:
             compressed = encoder(call.request.headers.get("Accept-Encoding", ""))
         fetch = partial(
             self._threads.run, stream.fetch, stop=partial(self._engine.kill, call.comment)
         )
-        piece = await fetch()
         found = headers(call.query_id, stream.summary, chosen)
         if compressed is not None:
             found["Content-Encoding"] = compressed.name
-        # An error in the first pieces still gets its own status; most results have one piece.
-        following = await fetch() if piece else b""
         if not following:
             if compressed is not None:
                 piece = compressed.feed(piece) + compressed.finish()
@@ -290,10 +289,41 @@ def _cut(request: web.Request) -> None:
         request.transport.close()
 
 
-def _prepare(handle: Handle, call: Call) -> None:
-    """Settings, and last the one after which no more can be changed."""
-    settings = {**DEFAULT_SETTINGS, **call.settings, "log_comment": call.comment}
-    settings.pop("readonly", None)
-    handle.set(settings)
-    if call.readonly != "0":
-        handle.set({"readonly": call.readonly})
+def _opened(engine: Engine, call: Call) -> Handle:
+    """A handle with the settings of *call*: all at once, since readonly lets none be changed."""
+    handle = engine.handle(call.database)
+    try:
+        handle.set(
+            {
+                **DEFAULT_SETTINGS,
+                **call.settings,
+                "log_comment": call.comment,
+                "readonly": call.readonly,
+            }
+        )
+    except EngineError:
+        handle.close()
+        raise
+    return handle
+
+
+def _check_alone(handle: Handle, call: Call) -> None:
+    if handle.statement_count(call.statement) > 1:
+        raise refusal("SYNTAX_ERROR", "Multi-statements are not allowed")
+
+
+def _ran(handle: Handle, call: Call, chosen: str) -> tuple[bytes, Summary]:
+    _check_alone(handle, call)
+    return handle.run(call.statement, chosen, call.parameters)
+
+
+def _begun(handle: Handle, call: Call, chosen: str) -> tuple[Stream, bytes, bytes]:
+    """A result with its first two pieces.
+
+    So errors in these get their own status, and most results, which have one piece, cost one turn
+    of a thread.
+    """
+    _check_alone(handle, call)
+    stream = handle.stream(call.statement, chosen, call.parameters)
+    piece = stream.fetch()
+    return stream, piece, stream.fetch() if piece else b""
