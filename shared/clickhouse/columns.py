@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 _TABLE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS \S+\.(?P<name>\w+)\s*(?=\()")
+_DROPPED: Final = re.compile(r"DROP TABLE IF EXISTS \S+\.(?P<name>\w+)")
 _COLUMN: Final = re.compile(
     r"(?P<name>\w+)\s+(?P<type>.+?)(?:\s+(?:DEFAULT\s|CODEC\().*)?", re.DOTALL
 )
@@ -11,10 +12,12 @@ _NESTED: Final = re.compile(r"Nested\s*\((?P<members>.*)\)", re.DOTALL)
 
 
 def columns_of(statements: str) -> dict[str, dict[str, str]]:
-    """Column names and types, as DESCRIBE shows them, of every table that is created."""
+    """Column names and types, as DESCRIBE shows them, of every table that is created to stay."""
+    dropped = {match["name"] for match in _DROPPED.finditer(statements)}
     return {
         match["name"]: _columns(_in_parentheses(statements, match.end()))
         for match in _TABLE.finditer(statements)
+        if match["name"] not in dropped
     }
 
 

@@ -1,10 +1,10 @@
-"""What is derived from metrics by a job, because a view on insert would cost too much.
+"""The labels of metric series, noted by a job, because a view on insert would cost too much.
 
 Call `run_due` every minute. It fills `tf_metric_series` with the labels of series that appeared in
-the last minutes, and rolls each closed hour up into `tf_metrics_1h` once. Every step may be
-repeated, also by several processes: a series is replaced by itself, an hour has one insert token.
-Points that come later than CLOSED_AFTER_SECONDS after their hour are missing in the rollup (and
-their series, if it is new, in the catalogue until it is seen again); the points themselves are not.
+the last minutes, and once more of each hour after its end, for points that came late. Every step
+may be repeated, also by several processes: a series is replaced by itself. A series whose points
+all come later than CLOSED_AFTER_SECONDS after their hour is missing until it is seen again; the
+points themselves are not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 HOUR_SECONDS: Final = 3_600
-# An hour is rolled up so long after its end: senders that retry are through by then.
+# An hour is looked at so long after its end: senders that retry are through by then.
 CLOSED_AFTER_SECONDS: Final = 900
 # Series are looked for in the points of so long: the calls overlap, so that none is missed.
 RECENT_SECONDS: Final = 600
@@ -20,9 +20,9 @@ RECENT_SECONDS: Final = 600
 HOURS_BACK_MAX: Final = 24
 HOURS_PER_CALL_MAX: Final = 6
 
-VALUE_TABLES: Final = ("tf_metrics_gauge", "tf_metrics_sum")
 METRIC_TABLES: Final = (
-    *VALUE_TABLES,
+    "tf_metrics_gauge",
+    "tf_metrics_sum",
     "tf_metrics_histogram",
     "tf_metrics_exponential_histogram",
     "tf_metrics_summary",
@@ -62,7 +62,7 @@ class _Span:
 
 
 async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
-    """Carry out what is due; gives the number of hours that were rolled up.
+    """Carry out what is due; gives the number of hours that were looked at.
 
     Errors are the client's; what is then missing is made up for by a later call.
     """
@@ -73,8 +73,6 @@ async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
     for table, hour in due:
         span = _Span(hour, hour + HOUR_SECONDS)
         await _note_series(client, f"{database}.", table, span)
-        if table in VALUE_TABLES:
-            await _roll_up(client, f"{database}.", table, span)
         await client.command(
             f"INSERT INTO {database}.tf_rollup_runs (Source, Hour) "
             f"SELECT '{table}', toDateTime({hour})"
@@ -83,7 +81,7 @@ async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
 
 
 async def _due(client: Client, database: str, now: int) -> list[tuple[str, int]]:
-    """Tables and the closed hours of theirs that were not rolled up yet, the newest first."""
+    """Tables and the closed hours of theirs that were not looked at yet, the newest first."""
     newest = (now - CLOSED_AFTER_SECONDS) // HOUR_SECONDS * HOUR_SECONDS - HOUR_SECONDS
     oldest = newest - (HOURS_BACK_MAX - 1) * HOUR_SECONDS
     rows = await client.query(
@@ -118,16 +116,4 @@ async def _note_series(client: Client, prefix: str, table: str, span: _Span) -> 
         f"Day <= toDate(toDateTime({span.end}))) "
         "GROUP BY TenantId, MetricName, ServiceName, SeriesHash, PointDay",
         _SETTINGS,
-    )
-
-
-async def _roll_up(client: Client, prefix: str, table: str, span: _Span) -> None:
-    await client.command(
-        f"INSERT INTO {prefix}tf_metrics_1h (TenantId, MetricName, ServiceName, SeriesHash, "  # noqa: S608
-        "Hour, Points, ValueSum, ValueMin, ValueMax, Last) "
-        "SELECT TenantId, MetricName, ServiceName, SeriesHash, "
-        f"toDateTime({span.start}) AS HourStart, count(), sum(Value), min(Value), max(Value), "
-        f"argMaxState(Value, TimeUnix) FROM {prefix}{table} WHERE {span.condition} "
-        "GROUP BY TenantId, MetricName, ServiceName, SeriesHash",
-        {**_SETTINGS, "insert_deduplication_token": f"{table}/{span.start}"},
     )

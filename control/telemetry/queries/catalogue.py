@@ -19,8 +19,11 @@ METRIC_TABLES: Final = {
     "exponential_histogram": "tf_metrics_exponential_histogram",
     "summary": "tf_metrics_summary",
 }
+# When a trace was, by a hash of tenant and trace.
+TRACE_TIMES: Final = "tf_trace_ts"
 _READ: Final = frozenset(
     (
+        TRACE_TIMES,
         *("tf_traces", "tf_logs", *METRIC_TABLES.values()),
         *("tf_red_1m", "tf_ops_5m", "tf_services", "tf_log_volume_1m"),
         *("tf_attr_keys", "tf_attr_values", "tf_metric_names", "tf_metric_series"),

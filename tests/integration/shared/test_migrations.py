@@ -80,12 +80,12 @@ async def test_a_column_that_drifted_is_reported(
     await migrator.migrate()
     await client.command("ALTER TABLE drifted.tf_logs MODIFY COLUMN SeverityNumber UInt16")
     await client.command("ALTER TABLE drifted.tf_traces ADD COLUMN Extra String DEFAULT ''")
-    await client.command("ALTER TABLE drifted.tf_red_1m DROP COLUMN DurationMax")
+    await client.command("ALTER TABLE drifted.tf_ops_5m DROP COLUMN DurationMax")
     found = {problem.table: problem.text for problem in await migrator.problems()}
     server.run("DROP DATABASE drifted SYNC")
-    assert set(found) == {"tf_logs", "tf_red_1m"}, "a column more does not harm"
+    assert set(found) == {"tf_logs", "tf_ops_5m"}, "a column more does not harm"
     assert "SeverityNumber" in found["tf_logs"]
-    assert "DurationMax" in found["tf_red_1m"]
+    assert "DurationMax" in found["tf_ops_5m"]
 
 
 async def test_a_second_run_has_nothing_to_do(client: ClickHouse) -> None:
