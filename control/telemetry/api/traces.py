@@ -65,7 +65,8 @@ async def get_trace(call: Call, query: traces.TraceQuery) -> View | Answer:
     async with reading(call) as found:
         if query.format == "json":
             return await traces.get_trace(found, trace, query, with_logs=with_logs)
-        rows, _ = await traces.spans_of_trace(found, trace, query)
+        times = await traces.times_of_trace(found, trace, query)
+        rows, _ = await traces.spans_of_trace(found, trace, query, times)
         return Answer(orjson.dumps(otlp_of(rows) if query.format == "otlp" else jaeger_of(rows)))
 
 

@@ -29,7 +29,7 @@ from control.telemetry.queries.series import (
     seconds_of,
     series_of,
 )
-from control.telemetry.queries.services import FROM_STATES, MINUTE_SECONDS, OF_SPANS, bucket_of
+from control.telemetry.queries.services import MINUTE_SECONDS, bucket_of, red_of
 from control.telemetry.queries.sql import Fragment, Part, Select, all_of, between, sql, texts
 from control.telemetry.queries.time_range import SECOND_NS, Grid, TimeRange, duration_seconds
 
@@ -153,33 +153,17 @@ async def _red_table(reading: Reading, question: RedQuestion, span: TimeRange) -
     rolled = span.is_aligned(MINUTE_SECONDS) and (
         grid is None or grid.step_seconds % MINUTE_SECONDS == 0
     )
-    column = "Minute" if rolled else "Timestamp"
     groups: dict[str, Part] = {"g0": "ServiceName"} if question.group_by else {}
-    if rolled:
-        start, end = span.start_ns // SECOND_NS, span.end_ns // SECOND_NS
-        within = sql(f"Minute >= toDateTime({start}) AND Minute < toDateTime({end})")
-        measured = FROM_STATES
-    else:
-        within, measured = between(column, span.start_ns, span.end_ns), OF_SPANS
-    conditions = [within]
+    conditions = []
     if question.services:
         conditions.append(sql("has(", texts(question.services), ", ServiceName)"))
-    bucket = _bucket(grid, column, span)
-    if grid is not None and rolled:
-        bucket = bucket_of(grid, column, is_coarse=True)
-    rows = await reading.rows(
-        Select(
-            columns={"bucket": bucket, **groups, **measured},
-            source="tf_red_1m" if rolled else "tf_traces",
-            where=all_of(conditions),
-            group_by=["bucket", *groups],
-        )
-    )
+    rows = await reading.rows(red_of(span, grid, groups, conditions))
     table = Table()
     for row in rows:
         labels = tuple(row[name] for name in groups)
-        seconds = seconds_of(row["bucket"], grid, span)
+        bucket_ns = span.start_ns if grid is None else row["bucket"]
+        seconds = seconds_of(bucket_ns, grid, span)
         if row["spans"]:
             for name, value in _RED.items():
-                table.put(name, labels, row["bucket"], value(row, seconds))
+                table.put(name, labels, bucket_ns, value(row, seconds))
     return table, *(("tf_red_1m", MINUTE_SECONDS, "") if rolled else ("tf_traces", 0, ""))

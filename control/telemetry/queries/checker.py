@@ -2,22 +2,22 @@
 
 Refused is all that is not in this narrow language: words of a list, functions of a list, columns
 and tables of the catalogue, each table with its tenant right behind it and nothing that could
-widen that. There are no comments, no semicolons, no texts but a few constants, and so nothing that
-two lexers could read in two ways.
+widen that; several SELECTs only as the source of one. There are no comments, no semicolons, no
+texts but a few constants, and so nothing that two lexers could read in two ways.
 """
 
 import re
 from itertools import pairwise
 from typing import Final
 
-from control.telemetry.queries.catalogue import TABLES
+from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
 
 _KEYWORDS: Final = frozenset(
     (
         *("SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "AS", "GROUP", "BY", "HAVING"),
         *("ORDER", "ASC", "DESC", "LIMIT", "OFFSET", "INNER", "JOIN", "ON", "ARRAY", "OVER"),
         *("WINDOW", "PARTITION", "ROWS", "BETWEEN", "UNBOUNDED", "PRECEDING", "CURRENT", "ROW"),
-        *("FOLLOWING",),
+        *("FOLLOWING", "UNION", "ALL"),
     )
 )
 _BEFORE_PARENTHESES: Final = frozenset(("FROM", "AND", "OR", "NOT", "IN", "JOIN", "WHERE", "AS"))
@@ -30,6 +30,7 @@ FUNCTIONS: Final = frozenset(
         *("least", "greatest", "lower", "map", "mapContains", "mapKeys", "mapValues", "match"),
         *("max", "maxIf", "min", "minIf", "multiIf", "position", "positionCaseInsensitive"),
         *("quantileTDigest", "quantilesTDigest", "quantilesTDigestMerge", "quantileExact"),
+        *("quantilesTDigestMergeState", "toStartOfHour"),
         *("range", "roundToExp2", "row_number", "startsWith", "sum", "sumForEach", "sumIf"),
         *("sumMap", "toDate", "toDateTime", "toFloat64", "toFloat64OrNull", "toInt64", "toString"),
         *("toStartOfDay", "toUInt64", "toUnixTimestamp", "toUnixTimestamp64Nano", "topK"),
@@ -39,6 +40,7 @@ FUNCTIONS: Final = frozenset(
         *("substringUTF8",),
     )
 )
+_BETWEEN_SELECTS: Final = ("UNION",)
 _PARAMETER_TYPES: Final = frozenset(
     ("String", "Int64", "UInt64", "UInt8", "Float64", "Array(String)")
 )
@@ -57,7 +59,10 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _TENANT: Final = ["WHERE", "TenantId", "=", "{tenant:String}"]
-_AFTER_TABLE: Final = frozenset((")", "GROUP", "ORDER", "LIMIT", "WINDOW", "HAVING", ""))
+# Of the table that has a hash of tenant and trace instead.
+_TENANT_AND_TRACE: Final = ["WHERE", "H", "=", "cityHash64", "(", "{tenant:String}", ","]
+_TRACE: Final = re.compile(r"unhex \( \{p[0-9]+:String\} \) \)")
+_AFTER_TABLE: Final = frozenset((")", "GROUP", "ORDER", "LIMIT", "WINDOW", "HAVING", "UNION", ""))
 # Of lambdas, and the name of the one window.
 _VARIABLES: Final = frozenset(("x", "y", "w"))
 _COLUMNS: Final = frozenset(name for columns in TABLES.values() for name in columns)
@@ -77,12 +82,22 @@ def check(text: str, database: str) -> None:
     at = 0
     while at < len(tokens):
         token, following = tokens[at], tokens[at + 1 : at + 2]
+        if token in _BETWEEN_SELECTS:
+            _check_union(tokens, at)
         if token in ("FROM", "JOIN") and tokens[at - 1] != "ARRAY":
             at = _table(tokens, at + 1, database)
             continue
         if _is_word(token):
             _check_word(token, is_called=following == ["("], known=known)
         at += 1
+
+
+def _check_union(tokens: list[str], at: int) -> None:
+    """Whether it adds one more SELECT to a source."""
+    before = tokens[:at]
+    is_inside = before.count("(") > before.count(")")
+    if not is_inside or tokens[at + 1 : at + 3] != ["ALL", "SELECT"]:
+        raise Refused("UNION")
 
 
 def _is_word(token: str) -> bool:
@@ -105,9 +120,7 @@ def _table(tokens: list[str], at: int, database: str) -> int:
     named = tokens[at : at + 3]
     if named[:2] != [database, "."] or len(named) < 3 or named[2] not in TABLES:
         raise Refused(f"the source {' '.join(named)}")
-    if tokens[at + 3 : at + 7] != _TENANT:
-        raise Refused(f"{named[2]} without its tenant")
-    end = at + 7
+    end = _behind_tenant(tokens, at + 3, named[2])
     if tokens[end : end + 2] == ["AND", "("]:
         closed = _closing(tokens, end + 1)
         following = (tokens[closed + 1 : closed + 2] or [""])[0]
@@ -115,6 +128,19 @@ def _table(tokens: list[str], at: int, database: str) -> int:
         following = (tokens[end : end + 1] or [""])[0]
     if following not in _AFTER_TABLE:
         raise Refused(f"{following} behind the tenant of {named[2]}")
+    return end
+
+
+def _behind_tenant(tokens: list[str], at: int, table: str) -> int:
+    """The position behind the predicate of the tenant, which begins at *at*."""
+    expected = _TENANT_AND_TRACE if table == TRACE_TIMES else _TENANT
+    end = at + len(expected)
+    found = tokens[at:end] == expected
+    if table == TRACE_TIMES:
+        found = found and _TRACE.fullmatch(" ".join(tokens[end : end + 5])) is not None
+        end += 5
+    if not found:
+        raise Refused(f"{table} without its tenant")
     return end
 
 

@@ -42,6 +42,7 @@ LIMITS: Final = {
 DISCONNECT_POLL_SECONDS: Final = 0.1
 
 T = TypeVar("T")
+Other = TypeVar("Other")
 
 
 @dataclass
@@ -126,6 +127,17 @@ class Reading:
                 task.cancel()
                 await asyncio.wait({task})
         return task.result()
+
+
+async def both(one: Awaitable[T], other: Awaitable[Other]) -> tuple[T, Other]:
+    """The results of both, which run at the same time; when one fails, the other is cancelled."""
+    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 @asynccontextmanager

@@ -216,7 +216,7 @@ def log_view(row: Mapping[str, Any]) -> LogView:
     )
 
 
-LOG_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE)
+LOG_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE, in_two_steps=True)
 
 
 async def search_logs(reading: Reading, query: LogFilter) -> LogList:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
 from control.telemetry.queries.catalogue import METRICS, Source
-from control.telemetry.queries.engine import Reading
+from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
 from control.telemetry.queries.logs import ValueList, values_of
 from control.telemetry.queries.model import MetricType
@@ -179,28 +179,20 @@ async def list_labels(reading: Reading, query: OfMetric) -> LabelList:
     """The keys of the attributes of the metric's points and their resources."""
     span = query.span
     _kind, source = await source_of(reading, query.metric_name, query.metric_type)
-    rows = await reading.rows(
-        Select(
-            columns={"key": "arrayJoin(mapKeys(Attributes))", "items": "count()"},
-            source=source.table,
-            where=all_of(
-                [between("TimeUnix", span.start_ns, span.end_ns), *_conditions(source, query)]
-            ),
-            group_by=["key"],
-            order_by="key ASC",
-            limit=LABELS_MAX,
-        )
-    )
-    of_resource = await reading.rows(
-        Select(
-            columns={"key": "arrayJoin(mapKeys(ResourceAttributes))", "items": "count()"},
-            source=source.table,
-            where=all_of(
-                [between("TimeUnix", span.start_ns, span.end_ns), *_conditions(source, query)]
-            ),
-            group_by=["key"],
-            order_by="key ASC",
-            limit=LABELS_MAX,
+    within = [between("TimeUnix", span.start_ns, span.end_ns), *_conditions(source, query)]
+    rows, of_resource = await both(
+        *(
+            reading.rows(
+                Select(
+                    columns={"key": f"arrayJoin(mapKeys({column}))", "items": "count()"},
+                    source=source.table,
+                    where=all_of(within),
+                    group_by=["key"],
+                    order_by="key ASC",
+                    limit=LABELS_MAX,
+                )
+            )
+            for column in ("Attributes", "ResourceAttributes")
         )
     )
     names = [f"attributes.{row['key']}" for row in rows]

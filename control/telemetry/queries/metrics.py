@@ -7,6 +7,7 @@ told it: a delta is added; of cumulative points each gains on the one before it,
 what it says counts only when its start time is in sight.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from control.telemetry.queries.catalogue import METRICS, Source
@@ -42,6 +43,8 @@ _COMBINED: Final = {
     "min": "min",
     "max": "max",
 }
+# Of all series together.
+VALUES_MAX: Final = 50_000
 Counted = tuple[Table, str, float, str]
 
 
@@ -89,22 +92,11 @@ async def _scalars(
     aggregation = question.aggregation
     if aggregation in ("rate", "increase") and source.table != "tf_metrics_sum":
         raise Invalid(f"{aggregation} is of counters and histograms, not of gauges")
+    if aggregation in ("quantile", "unique"):
+        await _put_of_points(reading, source, question, span, table)
+        return
     if aggregation in ("rate", "increase"):
         select = _increases(source, question, span, grid)
-    elif aggregation in ("quantile", "unique"):
-        levels = ", ".join(f"{level:.6f}" for level in question.quantiles)
-        select = Select(
-            columns={
-                "bucket": bucket_in(grid, "TimeUnix", span),
-                **groups,
-                "value": f"quantilesTDigest({levels})(Value)"
-                if aggregation == "quantile"
-                else "toFloat64(uniqExact(SeriesHash, ScopeName, ScopeVersion))",
-            },
-            source=source.table,
-            where=conditions_of(source, question, span, "isFinite(Value)"),
-            group_by=["bucket", *groups],
-        )
     else:
         of_series = Select(
             columns={
@@ -118,16 +110,57 @@ async def _scalars(
             group_by=["bucket", *groups, *SERIES],
         )
         select = _combined(question, of_series, list(groups))
-    for row in await reading.rows(select):
+    # A row for each group: a row for each of its values would cost more here than all of it there.
+    rows = await reading.rows(
+        Select(
+            columns={
+                **{name: name for name in groups},
+                "buckets": "groupArray(bucket)",
+                "numbers": "groupArray(value)",
+            },
+            source=select,
+            group_by=list(groups),
+        )
+    )
+    if sum(len(row["buckets"]) for row in rows) > VALUES_MAX:
+        raise Invalid(f"more than {VALUES_MAX} values: take a longer step, or fewer series")
+    for row in rows:
         labels = tuple(row[name] for name in groups)
-        if aggregation == "quantile":
-            for level, value in zip(question.quantiles, row["value"], strict=True):
-                table.put(f"p{level * 100:g}", labels, row["bucket"], value)
-            continue
-        value = row["value"]
+        values: Iterable[tuple[int, float]] = zip(row["buckets"], row["numbers"], strict=True)
         if aggregation == "rate":
-            value /= seconds_of(row["bucket"], grid, span)
-        table.put(aggregation, labels, row["bucket"], value)
+            values = ((bucket, gain / seconds_of(bucket, grid, span)) for bucket, gain in values)
+        table.put_all(aggregation, labels, values)
+
+
+async def _put_of_points(
+    reading: Reading, source: Source, question: MetricQuestion, span: TimeRange, table: Table
+) -> None:
+    """What is of all points of a group, whatever their series."""
+    grid = grid_of(question, span)
+    groups = labels_of(source, question)
+    levels = ", ".join(f"{level:.6f}" for level in question.quantiles)
+    is_quantile = question.aggregation == "quantile"
+    rows = await reading.rows(
+        Select(
+            columns={
+                "bucket": bucket_in(grid, "TimeUnix", span),
+                **groups,
+                "value": f"quantilesTDigest({levels})(Value)"
+                if is_quantile
+                else "toFloat64(uniqExact(SeriesHash, ScopeName, ScopeVersion))",
+            },
+            source=source.table,
+            where=conditions_of(source, question, span, "isFinite(Value)"),
+            group_by=["bucket", *groups],
+        )
+    )
+    for row in rows:
+        labels = tuple(row[name] for name in groups)
+        if not is_quantile:
+            table.put(question.aggregation, labels, row["bucket"], row["value"])
+            continue
+        for level, value in zip(question.quantiles, row["value"], strict=True):
+            table.put(f"p{level * 100:g}", labels, row["bucket"], value)
 
 
 def _combined(question: MetricQuestion, of_series: Select, groups: list[str]) -> Select:

@@ -5,7 +5,7 @@ many were given. It also holds the time range, so that `last=1h` means the same 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import Field
@@ -19,15 +19,22 @@ from control.telemetry.queries.sql import (
     Select,
     Value,
     all_of,
+    any_of,
     between,
     moment,
     sql,
 )
-from control.telemetry.queries.time_range import TimeRange
+from control.telemetry.queries.time_range import SECOND_NS, TimeRange
 from shared.http.models import Text
 
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 1_000
+# Rows are looked up by so many times one by one, else by the oldest of them.
+EXACT_TIMES_MAX: Final = 150
+# Every part of a table is read at its end before the newest rows are known; so they are looked for
+# in a 32nd of a long range first, then in a quarter of it.
+SLICES: Final = (32, 4, 1)
+SLICED_NS_MIN: Final = 900 * SECOND_NS
 # In a request line of 16 KiB, where a character may take twelve bytes.
 FILTER_CHARACTERS_MAX: Final = 800
 
@@ -60,12 +67,17 @@ class PagedQuery(FilteredQuery):
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What to page through: rows of *table*, each told from others by *identity*."""
+    """What to page through: rows of *table*, each told from others by *identity*.
+
+    *in_two_steps*: the identity takes many columns, which would be read of all rows that are looked
+    at; so first the times of the page are found, then the rows of these times.
+    """
 
     table: str
     time_column: str
     identity: str
     columns: Mapping[str, Part]
+    in_two_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +111,16 @@ async def page_of(
     span, place = place_of(reading, query)
     column = items.time_column
     skipped = 0
-    narrowed = [between(column, span.start_ns, span.end_ns), *conditions]
+    end_ns = span.end_ns
+    behind: list[Fragment] = []
     if place:
         time_ns, identity, skipped = place
-        narrowed.append(sql(f"{column} <= ", moment(time_ns)))
-        narrowed.append(
+        end_ns = min(end_ns, time_ns + 1)
+        behind = [
             sql(f"{column} < ", moment(time_ns), f" OR {items.identity} <= ", _identity(identity))
-        )
-    rows = await reading.rows(
-        Select(
-            columns={
-                "time_ns": f"toUnixTimestamp64Nano({column})",
-                "identity": items.identity,
-                **items.columns,
-            },
-            source=items.table,
-            where=all_of(narrowed),
-            order_by=f"{column} DESC, identity DESC",
-            limit=query.limit + 1,
-            offset=skipped,
-        )
-    )
+        ]
+    within = TimeRange(span.start_ns, end_ns)
+    rows = await _newest(reading, items, within, (conditions, behind), (query.limit + 1, skipped))
     shown = rows[: query.limit]
     next_cursor = None
     if len(rows) > query.limit:
@@ -129,6 +130,74 @@ async def page_of(
             equal += skipped
         next_cursor = cursor_at(reading, query, span, [last[0], str(last[1]), equal])
     return Found(shown, span, next_cursor)
+
+
+async def _newest(
+    reading: Reading,
+    items: Items,
+    span: TimeRange,
+    asked: tuple[Sequence[Fragment], Sequence[Fragment]],
+    counts: tuple[int, int],
+) -> list[dict[str, Any]]:
+    """The newest rows of *span* that fulfil everything: so many, after so many that are skipped."""
+    limit, skipped = counts
+    conditions, behind = asked
+    column = items.time_column
+    within = [between(column, span.start_ns, span.end_ns), *conditions]
+    page = Select(
+        columns={
+            "time_ns": f"toUnixTimestamp64Nano({column})",
+            "identity": items.identity,
+            **items.columns,
+        },
+        source=items.table,
+        where=all_of([*within, *behind]),
+        order_by=f"{column} DESC, identity DESC",
+        limit=limit,
+        offset=skipped,
+    )
+    if not items.in_two_steps:
+        return await reading.rows(page)
+    newest = await _newest_times(reading, items, span, conditions, limit + skipped)
+    if not newest:
+        return []
+    times = list(dict.fromkeys(newest))
+    if len(times) > EXACT_TIMES_MAX:
+        of_times = sql(f"{column} >= ", moment(times[-1]))
+    else:
+        of_times = any_of([sql(f"{column} = ", moment(time_ns)) for time_ns in times])
+    rows = await reading.rows(replace(page, where=all_of([*within, *behind, of_times])))
+    if len(rows) < limit and len(newest) == limit + skipped:
+        # Rows of a time at which the page before ended took the places of older ones.
+        return await reading.rows(page)
+    return rows
+
+
+async def _newest_times(
+    reading: Reading, items: Items, span: TimeRange, conditions: Sequence[Fragment], limit: int
+) -> list[int]:
+    """The times of the newest rows, the newest first: looked for in the end of the range first."""
+    column = items.time_column
+    length_ns = span.end_ns - span.start_ns
+    parts = SLICES if length_ns > SLICED_NS_MIN else (1,)
+    found: list[int] = []
+    end_ns = span.end_ns
+    for part in parts:
+        start_ns = span.end_ns - length_ns // part
+        rows = await reading.rows(
+            Select(
+                columns={"time_ns": f"toUnixTimestamp64Nano({column})"},
+                source=items.table,
+                where=all_of([between(column, start_ns, end_ns), *conditions]),
+                order_by=f"{column} DESC",
+                limit=limit - len(found),
+            )
+        )
+        found += [row["time_ns"] for row in rows]
+        if len(found) >= limit:
+            break
+        end_ns = start_ns
+    return found
 
 
 def _identity(text: str) -> Value:

@@ -1,7 +1,7 @@
 """From rows to series: labels, grid, gaps, order. No I/O."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from control.telemetry.queries.catalogue import Source, attribute_of, field_of
@@ -22,6 +22,12 @@ class Table:
         """One value; None and what is no number count as none."""
         if value is not None and not math.isnan(value):
             self.values.setdefault((name, labels), {})[bucket_ns] = value
+
+    def put_all(self, name: str, labels: Labels, values: Iterable[tuple[int, float]]) -> None:
+        """Values by bucket; what is no number counts as none."""
+        numbers = {bucket: value for bucket, value in values if not math.isnan(value)}
+        if numbers:
+            self.values.setdefault((name, labels), {}).update(numbers)
 
 
 def grid_of(question: Question, span: TimeRange) -> Grid | None:
@@ -59,10 +65,8 @@ def seconds_of(bucket_ns: int, grid: Grid | None, span: TimeRange) -> float:
     """How much of the bucket lies in the range."""
     if grid is None:
         return span.seconds
-    starts = grid.starts()
-    at = starts.index(bucket_ns)
-    end = starts[at + 1] if at + 1 < len(starts) else span.end_ns
-    return max(min(end, span.end_ns) - max(bucket_ns, span.start_ns), 1) / SECOND_NS
+    end_ns = min(grid.end_of(bucket_ns), span.end_ns)
+    return max(end_ns - max(bucket_ns, span.start_ns), 1) / SECOND_NS
 
 
 def series_of(
@@ -97,13 +101,16 @@ def series_of(
 def _points(
     values: Mapping[int, float], starts: Sequence[int], fill: str, shift_ns: int
 ) -> list[tuple[int, float | None]]:
+    if fill == "none":
+        return [
+            ((start + shift_ns) // 1_000_000, _finite(value))
+            for start, value in sorted(values.items())
+        ]
     found: list[tuple[int, float | None]] = []
     previous: float | None = None
     for start in starts:
         value = values.get(start)
         if value is None:
-            if fill == "none":
-                continue
             value = {"null": None, "zero": 0.0, "previous": previous}[fill]
         previous = value
         found.append(((start + shift_ns) // 1_000_000, _finite(value)))

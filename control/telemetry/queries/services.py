@@ -1,16 +1,29 @@
 """Services: which there are, their rate, errors and durations, operations, dependencies.
 
-Rollups answer where they can answer exactly: whole minutes, or five minutes for operations. What
-they cannot, the spans do. Percentiles come from t-digest states, or from the spans themselves.
+Rollups answer where they can answer exactly: whole minutes, or five minutes for operations; whole
+hours of a range come from what the minutes add up to (projection `by_hour` of tf_red_1m). What they
+cannot, the spans do. Percentiles come from t-digest states, or from the spans themselves.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
 from control.telemetry.queries.engine import Reading
-from control.telemetry.queries.sql import Fragment, Join, Part, Select, all_of, between, sql, text
+from control.telemetry.queries.sql import (
+    Fragment,
+    Join,
+    Part,
+    Select,
+    all_of,
+    any_of,
+    between,
+    sql,
+    text,
+)
 from control.telemetry.queries.time_range import SECOND_NS, Duration, Grid, TimeRange, step_for
 from shared.http.models import Text, View
 
@@ -19,6 +32,7 @@ OPERATIONS_MAX: Final = 1_000
 DEPENDENCIES_MAX: Final = 1_000
 MINUTE_SECONDS: Final = 60
 SLOT_SECONDS: Final = 300
+HOUR_SECONDS: Final = 3_600
 
 _QUANTILES: Final = "0.5, 0.9, 0.99"
 # The same columns, from a table of counts and from the spans.
@@ -35,10 +49,22 @@ OF_SPANS: Final[dict[str, Part]] = {
     "duration_max": "max(Duration)",
     "quantiles": f"quantilesTDigest({_QUANTILES})(Duration)",
 }
-FROM_STATES: Final[dict[str, Part]] = {
-    **_COUNTED,
-    "quantiles": f"quantilesTDigestMerge({_QUANTILES})(DurationQ)",
+# Of minutes, or of the hours that the engine keeps of them: the expressions are the projection's.
+_STATES: Final[dict[str, Part]] = {
+    "some_spans": "sum(Spans)",
+    "some_errors": "sum(Errors)",
+    "some_duration": "sum(DurationSum)",
+    "some_max": "max(DurationMax)",
+    "digest": f"quantilesTDigestMergeState({_QUANTILES})(DurationQ)",
 }
+_OF_STATES: Final[dict[str, Part]] = {
+    "spans": "sum(some_spans)",
+    "errors": "sum(some_errors)",
+    "duration_sum": "toFloat64(sum(some_duration))",
+    "duration_max": "max(some_max)",
+    "quantiles": f"quantilesTDigestMerge({_QUANTILES})(digest)",
+}
+_HOUR: Final = "toStartOfHour(Minute, 'UTC')"
 
 
 class RedView(View):
@@ -134,11 +160,8 @@ async def list_services(reading: Reading, query: RangeQuery) -> ServiceList:
     span = _whole(query, query.span, MINUTE_SECONDS)
     rolled = span.is_aligned(MINUTE_SECONDS)
     rows = await reading.rows(
-        Select(
-            columns={"service": "ServiceName", **(FROM_STATES if rolled else OF_SPANS)},
-            source="tf_red_1m" if rolled else "tf_traces",
-            where=_within("Minute" if rolled else "Timestamp", span, is_coarse=rolled),
-            group_by=["service"],
+        replace(
+            red_of(span, None, {"service": "ServiceName"}, []),
             order_by="spans DESC, service ASC",
             limit=SERVICES_MAX,
         )
@@ -189,30 +212,85 @@ async def red_series(reading: Reading, query: RedQuery) -> RedSeries:
     span = _whole(query, asked, MINUTE_SECONDS) if rolled else asked
     rolled = rolled and span.is_aligned(MINUTE_SECONDS)
     grid = Grid(span, step)
-    column = "Minute" if rolled else "Timestamp"
-    conditions = [_within(column, span, is_coarse=rolled)]
+    conditions = []
     if query.service is not None:
         conditions.append(sql("ServiceName = ", text(query.service)))
     if query.operation is not None:
         conditions.append(sql("SpanName = ", text(query.operation)))
-    rows = await reading.rows(
-        Select(
-            columns={
-                "bucket": bucket_of(grid, column, is_coarse=rolled),
-                **(FROM_STATES if rolled else OF_SPANS),
-            },
-            source="tf_red_1m" if rolled else "tf_traces",
-            where=all_of(conditions),
-            group_by=["bucket"],
-            order_by="bucket ASC",
-        )
-    )
+    select = red_of(span, grid, {}, conditions, rolled=rolled)
+    rows = await reading.rows(replace(select, order_by="bucket ASC"))
     data = [
         RedPoint(time=row["bucket"] // 1_000_000, **_red(row, _seconds(row["bucket"], step, span)))
         for row in rows
     ]
     meta = _meta(reading, span, rolled, "tf_red_1m", MINUTE_SECONDS)
     return RedSeries(data=data, step_seconds=step, meta=meta)
+
+
+def red_of(
+    span: TimeRange,
+    grid: Grid | None,
+    groups: Mapping[str, Part],
+    conditions: Sequence[Fragment],
+    *,
+    rolled: bool | None = None,
+) -> Select:
+    """Spans, errors and durations by *groups* and, where there is a *grid*, by `bucket`.
+
+    *rolled*: from minutes; by default when range and steps are whole ones.
+    """
+    if rolled is None:
+        rolled = span.is_aligned(MINUTE_SECONDS) and (
+            grid is None or grid.step_seconds % MINUTE_SECONDS == 0
+        )
+    if not rolled:
+        return _red_select("tf_traces", "Timestamp", [span], (grid, groups, conditions), OF_SPANS)
+    hours, edges = _hours_of(span, grid)
+    pieces = [
+        _red_select("tf_red_1m", column, spans, (grid, groups, conditions), _STATES)
+        for column, spans in ((_HOUR, hours), ("Minute", edges))
+        if spans
+    ]
+    names = [*(() if grid is None else ("bucket",)), *groups]
+    return Select(
+        columns={**{name: name for name in names}, **_OF_STATES},
+        source=tuple(pieces),
+        group_by=names,
+    )
+
+
+def _red_select(
+    table: str,
+    column: str,
+    spans: Sequence[TimeRange],
+    asked: tuple[Grid | None, Mapping[str, Part], Sequence[Fragment]],
+    measured: Mapping[str, Part],
+) -> Select:
+    grid, groups, conditions = asked
+    is_coarse = column != "Timestamp"
+    buckets: dict[str, Part] = {}
+    if grid is not None:
+        buckets["bucket"] = bucket_of(grid, column, is_coarse=is_coarse)
+    within = any_of([_within(column, one, is_coarse=is_coarse) for one in spans])
+    return Select(
+        columns={**buckets, **groups, **measured},
+        source=table,
+        where=all_of([within, *conditions]),
+        group_by=[*buckets, *groups],
+    )
+
+
+def _hours_of(span: TimeRange, grid: Grid | None) -> tuple[list[TimeRange], list[TimeRange]]:
+    """The whole hours of a range of minutes, and what is left of it at both ends."""
+    hour_ns = HOUR_SECONDS * SECOND_NS
+    first, last = -(-span.start_ns // hour_ns) * hour_ns, span.end_ns // hour_ns * hour_ns
+    is_coarse = grid is None or (
+        grid.step_seconds % HOUR_SECONDS == 0 and (not grid.is_daily or grid.time_zone == "UTC")
+    )
+    if first >= last or not is_coarse:
+        return [], [span]
+    edges = [(span.start_ns, first), (last, span.end_ns)]
+    return [TimeRange(first, last)], [TimeRange(*one) for one in edges if one[0] < one[1]]
 
 
 async def list_dependencies(reading: Reading, query: RangeQuery) -> DependencyList:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from control.telemetry.queries.catalogue import TABLES
+from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
 
 TENANT_PARAMETER: Final = "tenant"
 
@@ -78,10 +78,13 @@ def between(column: str, start_ns: int, end_ns: int) -> Fragment:
 
 @dataclass(frozen=True, kw_only=True)
 class Select:
-    """A SELECT; *columns* are expressions by the name that they get."""
+    """A SELECT; *columns* are expressions by the name that they get.
+
+    Of several sources, which have the same columns, the rows of all are read.
+    """
 
     columns: Mapping[str, Part]
-    source: "str | Select"
+    source: "str | Select | tuple[Select, ...]"
     where: Fragment | None = None
     joins: Sequence["Join"] = ()
     array_join: str = ""
@@ -120,7 +123,7 @@ class Rendering:
         clauses = [f"SELECT {columns}", f"FROM {self._source(select)}"]
         if select.array_join:
             clauses.insert(2, f"ARRAY JOIN {select.array_join}")
-        if isinstance(select.source, Select) and select.where is not None:
+        if not isinstance(select.source, str) and select.where is not None:
             clauses.append(f"WHERE {self._text(select.where)}")
         if select.group_by:
             clauses.append(f"GROUP BY {', '.join(select.group_by)}")
@@ -137,6 +140,8 @@ class Rendering:
         return " ".join(clauses)
 
     def _source(self, select: Select) -> str:
+        if isinstance(select.source, tuple):
+            return f"({' UNION ALL '.join(map(self.text_of, select.source))})"
         if isinstance(select.source, Select):
             joins = "".join(
                 f" INNER JOIN ({self.text_of(one.select)}) AS {one.name} ON {one.on}"
@@ -150,8 +155,13 @@ class Rendering:
         """The only place that names a table: its rows are the tenant's."""
         if table not in TABLES:
             raise ValueError(f"{table} is not in the catalogue")
+        tenant = f"{{{TENANT_PARAMETER}:String}}"
+        if table == TRACE_TIMES:
+            # It has no tenant, but a hash of tenant and trace: *where* is the trace.
+            trace = self._text(where) if where is not None else ""
+            return f"{self.database}.{table} WHERE H = cityHash64({tenant}, unhex({trace}))"
         condition = f" AND ({self._text(where)})" if where is not None else ""
-        return f"{self.database}.{table} WHERE TenantId = {{{TENANT_PARAMETER}:String}}{condition}"
+        return f"{self.database}.{table} WHERE TenantId = {tenant}{condition}"
 
     def _text(self, part: Part) -> str:
         if isinstance(part, str):

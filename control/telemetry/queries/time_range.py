@@ -187,6 +187,14 @@ class Grid:
             day += timedelta(days=1)
         return found
 
+    def end_of(self, start_ns: int) -> int:
+        """The end of the bucket that begins at *start_ns*."""
+        if not self.is_daily:
+            return start_ns + self.step_seconds * SECOND_NS
+        zone = ZoneInfo(self.time_zone)
+        day = datetime.fromtimestamp(start_ns // SECOND_NS, zone).date() + timedelta(days=1)
+        return _midnight(day.year, day.month, day.day, zone)
+
 
 def _midnight(year: int, month: int, day: int, zone: ZoneInfo) -> int:
     return int(datetime(year, month, day, tzinfo=zone).timestamp()) * SECOND_NS

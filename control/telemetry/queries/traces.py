@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
-from control.telemetry.queries.catalogue import LOGS, TRACES, field_of, hex_id
-from control.telemetry.queries.engine import Reading
+from control.telemetry.queries.catalogue import LOGS, TRACE_TIMES, TRACES, field_of, hex_id
+from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
 from control.telemetry.queries.logs import LINE, LogView, log_view
 from control.telemetry.queries.paging import (
@@ -273,14 +273,15 @@ async def _summaries(
 
 
 async def spans_of_trace(
-    reading: Reading, trace: str, query: TraceQuery
+    reading: Reading, trace: str, query: TraceQuery, times: TimeRange | None
 ) -> tuple[list[dict[str, Any]], bool]:
-    """All spans as rows, and whether there are more; NotFound when there are none."""
+    """All spans as rows, and whether there are more; NotFound when there are none.
+
+    *times*: when they began, where that is known.
+    """
     conditions = [sql("lower(hex(TraceId)) = ", text(hex_id(trace, 32)))]
-    if query.start_time is not None or query.last is not None:
-        span = query.span
-        start, end = span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS
-        conditions.append(between("Timestamp", start, end))
+    if times is not None:
+        conditions.append(between("Timestamp", times.start_ns, times.end_ns))
     columns = dict(SPAN)
     if query.with_attributes or query.format != "json":
         columns |= ATTRIBUTES
@@ -300,14 +301,47 @@ async def spans_of_trace(
     return rows[:SPANS_OF_TRACE_MAX], len(rows) > SPANS_OF_TRACE_MAX
 
 
+async def times_of_trace(reading: Reading, trace: str, query: TraceQuery) -> TimeRange | None:
+    """When its spans began: as was noted when they were stored, else about what the caller says.
+
+    None when neither is there: a note may have expired before the last span did.
+    """
+    noted = await reading.rows(
+        Select(
+            columns={
+                "notes": "count()",
+                "first": "toUnixTimestamp(min(Start))",
+                "last": "toUnixTimestamp(max(End))",
+            },
+            source=TRACE_TIMES,
+            where=sql(text(hex_id(trace, 32))),
+        )
+    )
+    if noted[0]["notes"]:
+        first, last = noted[0]["first"], noted[0]["last"]
+        return TimeRange(first * SECOND_NS, (last + 1) * SECOND_NS)
+    if query.start_time is None and query.last is None:
+        return None
+    span = query.span
+    return TimeRange(span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS)
+
+
 async def get_trace(
     reading: Reading, trace: str, query: TraceQuery, *, with_logs: bool = True
 ) -> TraceView:
     """The waterfall, with the log records of the trace."""
-    rows, is_truncated = await spans_of_trace(reading, trace, query)
+    times = await times_of_trace(reading, trace, query)
+    logs: list[LogView] = []
+    if times is None or not with_logs:
+        rows, is_truncated = await spans_of_trace(reading, trace, query, times)
+    else:
+        (rows, is_truncated), logs = await both(
+            spans_of_trace(reading, trace, query, times), _logs_of(reading, trace, times)
+        )
     found = waterfall_of(rows)
     span = TimeRange(found.start_ns, found.end_ns + 1)
-    logs = await _logs_of(reading, hex_id(trace, 32), span) if with_logs else []
+    if with_logs and (times is None or span.end_ns > times.end_ns + TRACE_AROUND_NS):
+        logs = await _logs_of(reading, trace, span)
     return TraceView(
         trace_id=hex_id(trace, 32),
         start_time=iso(found.start_ns),
@@ -347,7 +381,7 @@ async def _logs_of(reading: Reading, trace: str, span: TimeRange) -> list[LogVie
             source="tf_logs",
             where=all_of(
                 [
-                    sql(field_of(LOGS, "traceId").expression, " = ", text(trace)),
+                    sql(field_of(LOGS, "traceId").expression, " = ", text(hex_id(trace, 32))),
                     between(
                         "Timestamp", span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS
                     ),

@@ -1,13 +1,18 @@
 """Services over the API: lists, rate, errors, durations, dependencies."""
 
 import time
+from collections import Counter
 
 import pytest
 
-from tests.control.telemetry import Explorer, store
+from control.telemetry.queries.services import red_of
+from control.telemetry.queries.sql import Rendering
+from control.telemetry.queries.time_range import TimeRange
+from tests.control.telemetry import DATABASE, Explorer, store
 from tests.control.telemetry_data import MINUTE, MS, SECOND, Span, spans_request
 
 NOW = time.time_ns() // MINUTE * MINUTE - 30 * MINUTE
+HOUR_NS = 60 * MINUTE
 
 
 def _range(start: int, end: int) -> str:
@@ -135,3 +140,47 @@ async def test_S38_a_closed_range_is_kept_for_its_tenant_alone(explorer: Explore
     ]
     assert first.json == second.json
     assert foreign.json["data"] == []
+
+
+async def test_whole_hours_of_a_long_range_are_exact_also_where_data_came_late(
+    explorer: Explorer,
+) -> None:
+    start, end = NOW - 250 * MINUTE, NOW - 10 * MINUTE
+    kept = [
+        Span(number, 1, start + number * 7 * MINUTE // 2, (number + 1) * MS, service="web",
+             status=2 if number % 9 == 0 else 0)
+        for number in range(1, 66)
+    ]  # fmt: skip
+    outside = [Span(90, 1, start - 1, MS), Span(91, 1, end, MS)]
+    for spans in (kept[::2], outside, kept[1::2]):
+        request = spans_request(spans)
+        await store(explorer.store, "traces", explorer.tenant, request, received_ns=time.time_ns())
+    path = f"/telemetry/services?{_range(start, end)}"
+
+    (listed,) = (await explorer.client.get(path)).json["data"]
+    by_hour = await explorer.client.get(
+        f"/telemetry/services/red?service=web&step=1h&{_range(start, end)}"
+    )
+
+    assert (listed["spans"], listed["errors"]) == (65, sum(one.status == 2 for one in kept))
+    assert listed["maxMs"] == 66
+    assert listed["averageMs"] == pytest.approx(sum(range(2, 67)) / 65)
+    assert listed["p50Ms"] == pytest.approx(34, rel=0.05)
+    found = {one["time"] * 1_000_000: one["spans"] for one in by_hour.json["data"]}
+    hours = Counter(one.start_ns // HOUR_NS * HOUR_NS for one in kept)
+    assert found == hours
+    assert by_hour.json["meta"]["source"] == "tf_red_1m"
+
+
+async def test_the_engine_answers_whole_hours_from_what_it_keeps_of_them(
+    explorer: Explorer,
+) -> None:
+    await _shop(explorer)
+    hour = NOW // HOUR_NS * HOUR_NS
+    span = TimeRange(hour - 5 * HOUR_NS, hour + HOUR_NS)
+    rendering = Rendering(DATABASE, explorer.tenant)
+    text = rendering.text_of(red_of(span, None, {"service": "ServiceName"}, []))
+
+    plan = await explorer.store.query(f"EXPLAIN projections = 1 {text}", rendering.parameters)
+
+    assert any("(by_hour)" in row[0] for row in plan), plan

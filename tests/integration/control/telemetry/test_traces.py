@@ -230,3 +230,38 @@ async def test_attributes_and_latencies_are_counted(explorer: Explorer) -> None:
         (0.128, 32),
         (0.256, 32),
     ]
+
+
+async def test_a_trace_is_whole_without_a_range_though_it_took_hours(explorer: Explorer) -> None:
+    early, late = NOW - 600 * MINUTE, NOW
+    await _store_spans(explorer, [Span(11, 1, early, MS), Span(12, 1, NOW, MS)])
+    await _store_spans(explorer, [Span(11, 2, late, MS, parent=1)])
+    lines = [Line(early, "begun", trace=11), Line(late + SECOND, "done", trace=11)]
+    await store(
+        explorer.store, "logs", explorer.tenant, logs_request(lines), received_ns=time.time_ns()
+    )
+    path = f"/telemetry/traces/{trace_id(11).hex()}"
+
+    noted = await explorer.client.get(path)
+    ranged = await explorer.client.get(f"{path}?{RANGE}")
+    # A note may expire before the last span does.
+    await explorer.store.command(
+        "ALTER TABLE telemetry.tf_trace_ts DELETE WHERE 1", {"mutations_sync": "2"}
+    )
+    without = await explorer.client.get(path)
+
+    for answer in (noted, ranged, without):
+        assert answer.status == 200, answer.text
+        assert [one["spanId"][-1] for one in answer.json["spans"]] == ["1", "2"]
+        assert [one["body"] for one in answer.json["logs"]] == ["begun", "done"]
+    missing = await explorer.client.get(f"/telemetry/traces/{trace_id(13).hex()}")
+    assert missing.status == 404
+
+
+async def test_the_notes_of_traces_are_of_one_tenant(explorer: Explorer) -> None:
+    assert explorer.other is not None
+    await _store_spans(explorer, [Span(21, 1, NOW, MS)])
+
+    answer = await explorer.other.client.get(f"/telemetry/traces/{trace_id(21).hex()}")
+
+    assert answer.status == 404

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from control.telemetry.queries.catalogue import TABLES
+from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
 from control.telemetry.queries.checker import Refused, check
 from control.telemetry.queries.sql import Rendering, Select, between, sql, text
 
@@ -32,9 +32,47 @@ def test_what_the_generator_makes_is_let_through() -> None:
     check(GOOD, "telemetry")
 
 
+def test_several_sources_each_have_their_tenant() -> None:
+    select = Select(columns={"items": "count()"}, source="tf_traces")
+    both = Select(columns={"items": "sum(items)"}, source=(select, select))
+    found = Rendering("telemetry", "acme").text_of(both)
+
+    check(found, "telemetry")
+
+    tenant = " WHERE TenantId = {tenant:String}"
+    assert found.count(tenant) == 2
+    for bad in (
+        found.replace(tenant, "", 1),
+        found[::-1].replace(tenant[::-1], "", 1)[::-1],
+        found.replace("UNION ALL SELECT", "UNION DISTINCT SELECT"),
+        found.replace("UNION ALL SELECT", "UNION ALL (SELECT"),
+    ):
+        with pytest.raises(Refused):
+            check(bad, "telemetry")
+
+
+TIMES = (
+    "SELECT min(Start) AS first FROM telemetry.tf_trace_ts "
+    "WHERE H = cityHash64({tenant:String}, unhex({p0:String}))"
+)
+
+
+def test_the_times_of_a_trace_are_found_by_a_hash_with_the_tenant() -> None:
+    select = Select(columns={"first": "min(Start)"}, source=TRACE_TIMES, where=sql(text("0123")))
+    assert Rendering("telemetry", "acme").text_of(select) == TIMES
+    check(TIMES, "telemetry")
+
+
 @pytest.mark.parametrize(
     "bad",
     [
+        TIMES.replace("{tenant:String}", "{p1:String}"),
+        TIMES.replace("{tenant:String}, ", ""),
+        TIMES.replace(" WHERE H =", " WHERE H !="),
+        TIMES.replace("unhex({p0:String})", "unhex({p0:String}) + 1"),
+        f"{TIMES} OR 1 = 1",
+        GOOD.replace("telemetry.tf_traces", "telemetry.tf_trace_ts"),
+        TIMES.replace("telemetry.tf_trace_ts", "telemetry.tf_traces"),
         GOOD.replace("TenantId = {tenant:String} AND ", ""),
         GOOD.replace("TenantId = {tenant:String}", "TenantId != {tenant:String}"),
         GOOD.replace("TenantId = {tenant:String}", "TenantId = {p1:String}"),
@@ -87,7 +125,9 @@ def test_S33_a_generator_that_forgets_the_tenant_is_caught_for_every_table() -> 
             return f"{self.database}.{table}"
 
     for table in TABLES:
-        select = Select(columns={"items": "count()"}, source=table)
+        # One table is asked for the times of a trace, by a hash of tenant and trace.
+        where = sql(text("00")) if table == TRACE_TIMES else None
+        select = Select(columns={"items": "count()"}, source=table, where=where)
         nested = Select(columns={"items": "sum(items)"}, source=select)
         for one in (select, nested, replace(nested, limit=1)):
             check(Rendering("telemetry", "acme").text_of(one), "telemetry")

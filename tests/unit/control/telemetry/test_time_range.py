@@ -66,9 +66,11 @@ def test_S46_a_range_that_is_empty_or_endless_is_refused() -> None:
 def test_days_have_the_hours_of_their_calendar(zone: str, day: datetime, hours: int) -> None:
     noon = int(day.replace(hour=12, tzinfo=ZoneInfo(zone)).timestamp()) * SECOND_NS
 
-    starts = Grid(TimeRange(noon, noon + 2 * DAY_NS), 86_400, zone).starts()
+    grid = Grid(TimeRange(noon, noon + 2 * DAY_NS), 86_400, zone)
+    starts = grid.starts()
 
     assert starts[1] - starts[0] == hours * 3_600 * SECOND_NS
+    assert [grid.end_of(start) for start in starts[:-1]] == starts[1:]
     assert starts[0] <= noon < starts[1]
 
 
