@@ -7,9 +7,10 @@ SOURCES := setup.py pyproject.toml $(wildcard ingest/codec/*.pyx ingest/codec/*.
 FUZZ_SECONDS ?= 15
 SEEDS ?= 100
 ITEMS ?= 100000
+SCALE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate new-module proto test format lint bench capacity fuzz asan attacks chaos crash-matrix \
+.PHONY: help run migrate new-module proto test format lint bench bench-queries capacity fuzz asan attacks chaos crash-matrix \
 	contract-table contract-mutants wheel lock clean doctor
 
 help: ## this list
@@ -37,6 +38,9 @@ lint: $(VENV)/.dev $(VENV)/.built ## only the linters, type checks and rules of 
 
 bench: $(VENV)/.dev $(VENV)/.built ## micro benchmarks: CPU seconds per million items
 	$(BIN)/python -m pytest benchmarks/micro --benchmark-only --benchmark-columns=min,median,rounds
+
+bench-queries: $(VENV)/.dev $(VENV)/.built ## how fast telemetry is read from 200 M rows (6 GB in build/dataset); SCALE=0.01 for a try
+	$(BIN)/python -m benchmarks.reading --scale $(SCALE) --folder build/dataset-$(SCALE)
 
 capacity: $(VENV)/.dev $(VENV)/.built ## how much a core carries, beside other tools: build/capacity/capacity.html
 	$(PIP) install --quiet --require-hashes -r requirements/capacity.txt

@@ -1,0 +1,1 @@
+"""A data set for benchmarks of reading: see `python -m benchmarks.dataset --help`."""

@@ -1,0 +1,1 @@
+"""How fast telemetry is read: see `python -m benchmarks.reading --help`."""
