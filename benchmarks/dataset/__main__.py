@@ -54,7 +54,8 @@ async def made(folder: Path, scale: float, seed: int, port: int) -> Manifest:
             f"WHERE active AND database = '{DATABASE}'"
         )
         print(
-            f"{size[0][0] / 1e9:.2f} GB in {size[0][1]} parts, loaded in {manifest.loading_seconds:.0f} s"
+            f"{size[0][0] / 1e9:.2f} GB in {size[0][1]} parts, "
+            f"loaded in {manifest.loading_seconds:.0f} s"
         )
     return manifest
 
