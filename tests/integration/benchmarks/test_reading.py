@@ -145,6 +145,7 @@ async def test_every_question_of_the_benchmark_is_answered(
     # A thousand lines need not have the rarer words.
     assert content or question.name.endswith(("1 of 500", "1 of 2 000")), answer
     assert all(0 < one.p50_ms <= one.p95_ms for one in found)
-    assert found[1].rows > 0
+    # The embedded engine does not tell what an answer without rows read.
+    assert found[1].rows > 0 or not content
     line = line_of(question, [found[0], found[1], found[0], found[0]])
     assert line.count("|") == 14
