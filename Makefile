@@ -27,7 +27,7 @@ new-module: $(VENV)/.built ## scaffold a context: make new-module NUMBER=1600 NA
 
 test: $(VENV)/.dev $(VENV)/.built $(VENV)/.s3 ## all tests, linters and type checks among them
 	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e tests/chaos
+	$(BIN)/python -m pytest tests/e2e tests/chaos -n 2 --dist loadfile
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .
