@@ -31,15 +31,22 @@ READING_MUTANTS: Final = (
     Mutant(
         "S33 a table without its tenant",
         f"{_QUERIES}/sql.py",
-        "WHERE TenantId = {{{TENANT_PARAMETER}:String}}{condition}",
+        "WHERE TenantId = {tenant}{condition}",
         "WHERE 1{condition}",
+        CHECKER,
+    ),
+    Mutant(
+        "S33 the times of traces without their tenant",
+        f"{_QUERIES}/sql.py",
+        "WHERE H = cityHash64({tenant}, unhex({trace}))",
+        "WHERE H = cityHash64('', unhex({trace}))",
         CHECKER,
     ),
     Mutant(
         "S44 the checker skips a table",
         f"{_QUERIES}/checker.py",
-        "    if tokens[at + 3 : at + 7] != _TENANT:",
-        '    if tokens[at + 3 : at + 7] != _TENANT and named[2] != "tf_services":',
+        "    if not found:",
+        '    if not found and table != "tf_services":',
         CHECKER,
     ),
     Mutant(
