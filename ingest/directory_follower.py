@@ -29,6 +29,8 @@ RETRY_SECONDS_MAX: Final = 1.0
 # A change is written at once. Those that come meanwhile wait ten times as long as that took, and
 # are written together: a file of 100 000 keys is 17 MB, one of ten takes a millisecond.
 SAVE_PAUSE_RATIO: Final = 10
+# One that cannot be written is left alone so long.
+SAVE_RETRY_SECONDS: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -121,21 +123,24 @@ class DirectoryFollower:
             await self._changed.wait()
             self._changed.clear()
             began = monotonic()
-            await self._save()
-            await asyncio.sleep((monotonic() - began) * SAVE_PAUSE_RATIO)
+            if await self._save():
+                await asyncio.sleep((monotonic() - began) * SAVE_PAUSE_RATIO)
+            else:
+                self._changed.set()
+                await asyncio.sleep(SAVE_RETRY_SECONDS)
 
-    async def _save(self) -> None:
-        """Write the file if it is behind; when that fails it is tried again."""
+    async def _save(self) -> bool:
+        """Write the file if it is behind; whether it is as it should be now."""
         state = self._directory.state
         revision = state.revision
-        if revision == self._saved_revision:
-            return
-        try:
-            await state.save(self._path)
+        if revision != self._saved_revision:
+            try:
+                await state.save(self._path)
+            except OSError as error:
+                logger.error("the directory's file stays as it was: %s", error)
+                return False
             self._saved_revision = revision
-        except OSError as error:
-            logger.error("the directory's file stays as it was: %s", error)
-            self._changed.set()
+        return True
 
     def _age_seconds(self) -> float:
         """How long ago the control plane was heard; 0 when nobody is followed."""
