@@ -189,6 +189,22 @@ async def test_a_gateway_starts_from_its_file_and_serves_while_the_directory_is_
             await until(lambda: gate.says(unknown) == made["key"]["tenantId"])
 
 
+async def test_a_file_that_cannot_be_written_is_left_alone_for_a_while_and_then_written(
+    product: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = await product.registered("ada@example.com")
+    made = (await ada.post("/api-keys", NEW)).json
+    async with serving(product), Gate(product, tmp_path / "a") as gate:
+        # Nothing can take the place of a folder.
+        (gate.path / "in the way").mkdir(parents=True)
+        await until(lambda: gate.says(made) == made["key"]["tenantId"])
+        await asyncio.sleep(0.3)
+        assert caplog.text.count("stays as it was") == 1
+        (gate.path / "in the way").rmdir()
+        gate.path.rmdir()
+        await until(gate.path.is_file)
+
+
 async def test_a_gateway_that_comes_back_is_sent_what_changed_and_no_more(
     product: Running, tmp_path: Path
 ) -> None:
