@@ -30,7 +30,7 @@ from control.telemetry.queries.series import (
     series_of,
 )
 from control.telemetry.queries.services import MINUTE_SECONDS, bucket_of, red_of
-from control.telemetry.queries.sql import Fragment, Part, Select, all_of, between, sql, texts
+from control.telemetry.queries.sql import Fragment, Part, Select, all_of, during, sql, texts
 from control.telemetry.queries.time_range import SECOND_NS, Grid, TimeRange, duration_seconds
 
 # Table, where it comes from, how fine that is, and the unit of its values.
@@ -78,7 +78,7 @@ async def _counted(
 ) -> Counted:
     grid = grid_of(question, span)
     groups = labels_of(source, question)
-    conditions = [between(source.time_column, span.start_ns, span.end_ns)]
+    conditions = [during(source.table, source.time_column, span.start_ns, span.end_ns)]
     if question.filter is not None:
         conditions.append(condition_of(source, question.filter))
     names = [_name(one) for one in question.aggregations]

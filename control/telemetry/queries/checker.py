@@ -30,7 +30,8 @@ FUNCTIONS: Final = frozenset(
         *("least", "greatest", "lower", "map", "mapContains", "mapKeys", "mapValues", "match"),
         *("max", "maxIf", "min", "minIf", "multiIf", "position", "positionCaseInsensitive"),
         *("quantileTDigest", "quantilesTDigest", "quantilesTDigestMerge", "quantileExact"),
-        *("quantilesTDigestMergeState", "toStartOfHour"),
+        *("quantilesTDigestMergeState", "toStartOfHour", "toStartOfFiveMinutes", "transform"),
+        *("groupUniqArrayArray",),
         *("range", "roundToExp2", "row_number", "startsWith", "sum", "sumForEach", "sumIf"),
         *("sumMap", "toDate", "toDateTime", "toFloat64", "toFloat64OrNull", "toInt64", "toString"),
         *("toStartOfDay", "toUInt64", "toUnixTimestamp", "toUnixTimestamp64Nano", "topK"),
@@ -42,7 +43,10 @@ FUNCTIONS: Final = frozenset(
 )
 _BETWEEN_SELECTS: Final = ("UNION",)
 _PARAMETER_TYPES: Final = frozenset(
-    ("String", "Int64", "UInt64", "UInt8", "Float64", "Array(String)")
+    (
+        *("String", "Int64", "UInt64", "UInt8", "Float64"),
+        *("Array(String)", "Array(Int64)", "Array(UInt64)", "Array(UInt32)"),
+    )
 )
 _TEXTS: Final = frozenset(("''", f"'{'0' * 32}'", f"'{'0' * 16}'", "'Error'", "'UTC'"))
 _TEXT_OF_WORD: Final = re.compile(r"'[A-Za-z_]{1,24}'")

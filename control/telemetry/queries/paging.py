@@ -19,8 +19,7 @@ from control.telemetry.queries.sql import (
     Select,
     Value,
     all_of,
-    any_of,
-    between,
+    during,
     moment,
     sql,
 )
@@ -143,7 +142,7 @@ async def _newest(
     limit, skipped = counts
     conditions, behind = asked
     column = items.time_column
-    within = [between(column, span.start_ns, span.end_ns), *conditions]
+    within = [during(items.table, column, span.start_ns, span.end_ns), *conditions]
     page = Select(
         columns={
             "time_ns": f"toUnixTimestamp64Nano({column})",
@@ -165,7 +164,7 @@ async def _newest(
     if len(times) > EXACT_TIMES_MAX:
         of_times = sql(f"{column} >= ", moment(times[-1]))
     else:
-        of_times = any_of([sql(f"{column} = ", moment(time_ns)) for time_ns in times])
+        of_times = sql(f"toUnixTimestamp64Nano({column}) IN ", Value(times, "Array(Int64)"))
     rows = await reading.rows(replace(page, where=all_of([*within, *behind, of_times])))
     if len(rows) < limit and len(newest) == limit + skipped:
         # Rows of a time at which the page before ended took the places of older ones.
@@ -188,7 +187,7 @@ async def _newest_times(
             Select(
                 columns={"time_ns": f"toUnixTimestamp64Nano({column})"},
                 source=items.table,
-                where=all_of([between(column, start_ns, end_ns), *conditions]),
+                where=all_of([during(items.table, column, start_ns, end_ns), *conditions]),
                 order_by=f"{column} DESC",
                 limit=limit - len(found),
             )

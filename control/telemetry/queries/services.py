@@ -20,7 +20,7 @@ from control.telemetry.queries.sql import (
     Select,
     all_of,
     any_of,
-    between,
+    during,
     sql,
     text,
 )
@@ -63,6 +63,11 @@ _OF_STATES: Final[dict[str, Part]] = {
     "duration_sum": "toFloat64(sum(some_duration))",
     "duration_max": "max(some_max)",
     "quantiles": f"quantilesTDigestMerge({_QUANTILES})(digest)",
+}
+# Of minutes alone, which need no second step.
+_OF_MINUTES: Final[dict[str, Part]] = {
+    **_COUNTED,
+    "quantiles": f"quantilesTDigestMerge({_QUANTILES})(DurationQ)",
 }
 _HOUR: Final = "toStartOfHour(Minute, 'UTC')"
 
@@ -246,6 +251,8 @@ def red_of(
     if not rolled:
         return _red_select("tf_traces", "Timestamp", [span], (grid, groups, conditions), OF_SPANS)
     hours, edges = _hours_of(span, grid)
+    if not hours:
+        return _red_select("tf_red_1m", "Minute", edges, (grid, groups, conditions), _OF_MINUTES)
     pieces = [
         _red_select("tf_red_1m", column, spans, (grid, groups, conditions), _STATES)
         for column, spans in ((_HOUR, hours), ("Minute", edges))
@@ -296,7 +303,7 @@ def _hours_of(span: TimeRange, grid: Grid | None) -> tuple[list[TimeRange], list
 async def list_dependencies(reading: Reading, query: RangeQuery) -> DependencyList:
     """Spans whose parent is a span of another service, within the range."""
     span = query.span
-    within = between("Timestamp", span.start_ns, span.end_ns)
+    within = _within("Timestamp", span, is_coarse=False)
     child = Select(
         columns={
             "trace": "TraceId",
@@ -368,7 +375,7 @@ def _whole(query: RangeQuery, span: TimeRange, seconds: int) -> TimeRange:
 
 def _within(column: str, span: TimeRange, *, is_coarse: bool) -> Fragment:
     if not is_coarse:
-        return between(column, span.start_ns, span.end_ns)
+        return during("tf_traces", column, span.start_ns, span.end_ns)
     start, end = span.start_ns // SECOND_NS, span.end_ns // SECOND_NS
     return sql(f"{column} >= toDateTime({start}) AND {column} < toDateTime({end})")
 

@@ -12,6 +12,11 @@ from typing import Any, Final, NamedTuple
 from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
 
 TENANT_PARAMETER: Final = "tenant"
+_SLOTTED: Final = ("tf_traces",)
+_SLOT_SECONDS: Final = 300
+_SLOT_NS: Final = _SLOT_SECONDS * 1_000_000_000
+# Seconds of a DateTime; those of what is beyond begin anew.
+_SLOTS_END: Final = 1 << 32
 
 
 class Value(NamedTuple):
@@ -74,6 +79,21 @@ def moment(time_ns: int) -> Fragment:
 def between(column: str, start_ns: int, end_ns: int) -> Fragment:
     """From *start_ns* on, before *end_ns*."""
     return sql(f"{column} >= ", moment(start_ns), f" AND {column} < ", moment(end_ns))
+
+
+def during(table: str, column: str, start_ns: int, end_ns: int) -> Fragment:
+    """As `between`, found by the sort key of *table*.
+
+    In the key of spans the services stand between tenant and time, and what is said of the time
+    alone excludes nothing: of a day all spans of the tenant would be looked at. What is said of the
+    five minutes, which stand before the time, excludes all others of each service.
+    """
+    first, last = start_ns // _SLOT_NS * _SLOT_SECONDS, (end_ns - 1) // _SLOT_NS * _SLOT_SECONDS
+    within = between(column, start_ns, end_ns)
+    if table not in _SLOTTED or not 0 <= first <= last < _SLOTS_END:
+        return within
+    slot = f"toStartOfFiveMinutes({column})"
+    return sql(within, f" AND {slot} >= toDateTime({first}) AND {slot} <= toDateTime({last})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from control.telemetry.queries.engine import (
     Reading,
 )
 from control.telemetry.queries.paging import Items
-from control.telemetry.queries.sql import Fragment, Part, Select, Value, all_of, moment, sql
+from control.telemetry.queries.sql import Fragment, Part, Select, Value, all_of, during, moment, sql
 from control.telemetry.queries.time_range import SECOND_NS
 from shared.errors import Invalid, RateLimited
 
@@ -274,8 +274,7 @@ class _Tail:
         place, column = self._place, self._what.items.time_column
         return all_of(
             [
-                self._after(place.start),
-                sql(f"{column} <= ", moment(place.end[0])),
+                self._after(place.start, place.end[0] + 1),
                 sql(
                     f"{column} < ", moment(place.end[0]),
                     f" OR {self._what.items.identity} <= ", Value(place.end[1], "UInt64"),
@@ -284,16 +283,14 @@ class _Tail:
         )  # fmt: skip
 
     def _behind(self) -> Fragment:
-        ahead = time.time_ns() + AHEAD_SECONDS * SECOND_NS
-        column = self._what.items.time_column
-        return all_of([self._after(self._place.end), sql(f"{column} < ", moment(ahead))])
+        return self._after(self._place.end, time.time_ns() + AHEAD_SECONDS * SECOND_NS)
 
-    def _after(self, position: Position) -> Fragment:
-        column = self._what.items.time_column
+    def _after(self, position: Position, end_ns: int) -> Fragment:
+        table, column = self._what.items.table, self._what.items.time_column
         return all_of(
             [
                 # Alone, so that the primary key prunes.
-                sql(f"{column} >= ", moment(position[0])),
+                during(table, column, position[0], end_ns),
                 sql(
                     f"{column} > ", moment(position[0]),
                     f" OR {self._what.items.identity} > ", Value(position[1], "UInt64"),

@@ -26,6 +26,7 @@ from control.telemetry.queries.sql import (
     Value,
     all_of,
     between,
+    during,
     moment,
     sql,
     text,
@@ -212,7 +213,7 @@ async def list_traces(reading: Reading, query: SpanFilter) -> TraceList:
             columns={"trace": "lower(hex(TraceId))", "last": "max(Timestamp)",
                      "last_ns": "toUnixTimestamp64Nano(max(Timestamp))", "matched": "count()"},
             source="tf_traces",
-            where=all_of([between("Timestamp", span.start_ns, span.end_ns), *query.conditions()]),
+            where=all_of([_during(span), *query.conditions()]),
             group_by=["trace"],
             having=having,
             order_by="last DESC, trace DESC",
@@ -235,12 +236,16 @@ async def list_traces(reading: Reading, query: SpanFilter) -> TraceList:
     )
 
 
+def _during(span: TimeRange) -> Fragment:
+    return during("tf_traces", "Timestamp", span.start_ns, span.end_ns)
+
+
 async def _summaries(
     reading: Reading, traces: Sequence[str], span: TimeRange
 ) -> dict[str, dict[str, Any]]:
     if not traces:
         return {}
-    around = between("Timestamp", span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS)
+    around = _during(TimeRange(span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS))
     rows = await reading.rows(
         Select(
             columns={
@@ -279,9 +284,11 @@ async def spans_of_trace(
 
     *times*: when they began, where that is known.
     """
-    conditions = [sql("lower(hex(TraceId)) = ", text(hex_id(trace, 32)))]
+    wanted = text(hex_id(trace, 32))
+    # The first is what is cheap to compare, the second what the index is of.
+    conditions = [sql("TraceId = unhex(", wanted, ")"), sql("lower(hex(TraceId)) = ", wanted)]
     if times is not None:
-        conditions.append(between("Timestamp", times.start_ns, times.end_ns))
+        conditions.append(_during(times))
     columns = dict(SPAN)
     if query.with_attributes or query.format != "json":
         columns |= ATTRIBUTES
@@ -408,7 +415,7 @@ async def heatmap(reading: Reading, query: HeatmapQuery) -> Heatmap:
                 "errors": "countIf(StatusCode = 'Error')",
             },
             source="tf_traces",
-            where=all_of([between("Timestamp", span.start_ns, span.end_ns), *query.conditions()]),
+            where=all_of([_during(span), *query.conditions()]),
             group_by=["bucket", "power"],
             order_by="bucket ASC, power ASC",
         )

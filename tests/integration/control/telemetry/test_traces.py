@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from google.protobuf.json_format import MessageToDict
 
-from tests.control.telemetry import Explorer, store
+from control.telemetry.queries.sql import Rendering, Select, during
+from tests.control.telemetry import DATABASE, Explorer, store
 from tests.control.telemetry_data import (
     MINUTE,
     MS,
@@ -265,3 +266,24 @@ async def test_the_notes_of_traces_are_of_one_tenant(explorer: Explorer) -> None
     answer = await explorer.other.client.get(f"/telemetry/traces/{trace_id(21).hex()}")
 
     assert answer.status == 404
+
+
+async def test_spans_of_a_time_are_found_by_its_five_minutes(explorer: Explorer) -> None:
+    slot = NOW // (5 * MINUTE) * 5 * MINUTE
+    edges = [slot - 1, slot, slot + 1, slot + 5 * MINUTE - 1, slot + 5 * MINUTE]
+    await _store_spans(explorer, [Span(9, n, at, MS) for n, at in enumerate(edges, start=1)])
+
+    def counted(start_ns: int, end_ns: int) -> tuple[str, dict[str, Any]]:
+        rendering = Rendering(DATABASE, explorer.tenant)
+        within = during("tf_traces", "Timestamp", start_ns, end_ns)
+        found = Select(columns={"items": "count()"}, source="tf_traces", where=within)
+        return rendering.text_of(found), rendering.parameters
+
+    for start in edges:
+        for end in (*(edge + 1 for edge in edges), 5_000_000_000 * SECOND):
+            rows = await explorer.store.query(*counted(start, end))
+            assert rows == [(sum(start <= at < end for at in edges),)], (start, end)
+    text, parameters = counted(slot, slot + MINUTE)
+    plan = await explorer.store.query(f"EXPLAIN indexes = 1 {text}", parameters)
+    (found,) = [n for n, (line,) in enumerate(plan) if line.strip() == "PrimaryKey"]
+    assert "toStartOfFiveMinutes(Timestamp)" in {line.strip() for (line,) in plan[found:]}
