@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.dataset.schedule import Batch, Plan
+from benchmarks.dataset.skew import DAYS
 from ingest.codec import Block, BlockFull, Encoder
 from ingest.compression import compression
 from ingest.inserts import ClickHouseInserts
@@ -21,6 +22,7 @@ from ingest.log import Record
 from ingest.plans import PlannedRecord
 from ingest.records import RecordInfo
 from shared.clickhouse.client import ClickHouse
+from shared.clickhouse.rollups import METRIC_TABLES, note_series
 
 DATABASE: Final = "telemetry"
 # Longer than anybody keeps the folder: expired items would be missing.
@@ -28,6 +30,8 @@ RETENTION_DAYS: Final = 365
 MANIFEST: Final = "dataset.json"
 # Belongs into the manifest: a folder of another form is not continued.
 FORM: Final = 1
+DAY_SECONDS: Final = 86_400
+SECOND_NS: Final = 1_000_000_000
 SETTLE_SECONDS_MAX: Final = 3_600.0
 
 
@@ -97,6 +101,11 @@ async def load(
             await storing
     manifest.loading_seconds += time.monotonic() - begun
     manifest.write(folder)
+    end = manifest.end_ns // SECOND_NS
+    for table in METRIC_TABLES:
+        for day in range(DAYS):
+            day_end = end - day * DAY_SECONDS
+            await note_series(clickhouse, DATABASE, table, start=day_end - DAY_SECONDS, end=day_end)
     await settle(clickhouse)
 
 

@@ -8,7 +8,6 @@ points themselves are not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 HOUR_SECONDS: Final = 3_600
@@ -49,18 +48,6 @@ class Client(Protocol):
         """A statement without a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """Seconds since the epoch, the end not included."""
-
-    start: int
-    end: int
-
-    @property
-    def condition(self) -> str:
-        return f"TimeUnix >= toDateTime({self.start}) AND TimeUnix < toDateTime({self.end})"
-
-
 async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
     """Carry out what is due; gives the number of hours that were looked at.
 
@@ -68,11 +55,10 @@ async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
     """
     now = int(now_seconds)
     for table in METRIC_TABLES:
-        await _note_series(client, f"{database}.", table, _Span(now - RECENT_SECONDS, now + 60))
+        await note_series(client, database, table, start=now - RECENT_SECONDS, end=now + 60)
     due = await _due(client, database, now)
     for table, hour in due:
-        span = _Span(hour, hour + HOUR_SECONDS)
-        await _note_series(client, f"{database}.", table, span)
+        await note_series(client, database, table, start=hour, end=hour + HOUR_SECONDS)
         await client.command(
             f"INSERT INTO {database}.tf_rollup_runs (Source, Hour) "
             f"SELECT '{table}', toDateTime({hour})"
@@ -102,18 +88,23 @@ async def _due(client: Client, database: str, now: int) -> list[tuple[str, int]]
     ]
 
 
-async def _note_series(client: Client, prefix: str, table: str, span: _Span) -> None:
-    """The labels of the series in *span* that the catalogue does not know on that day."""
+async def note_series(client: Client, database: str, table: str, *, start: int, end: int) -> None:
+    """Note the labels of the series from *start* up to *end* (seconds since 1970).
+
+    Only of those that the catalogue does not know on that day.
+    """
+    prefix = f"{database}."
     series = "cityHash64(TenantId, MetricName, SeriesHash, {day})"
     await client.command(
         f"INSERT INTO {prefix}tf_metric_series (TenantId, MetricName, ServiceName, SeriesHash, "  # noqa: S608
         "Day, ResourceAttributes, Attributes) "
         "SELECT TenantId, MetricName, ServiceName, SeriesHash, toDate(TimeUnix) AS PointDay, "
         f"any(ResourceAttributes), any(Attributes) FROM {prefix}{table} "
-        f"WHERE {span.condition} AND {series.format(day='toDate(TimeUnix)')} NOT IN "
+        f"WHERE TimeUnix >= toDateTime({start}) AND TimeUnix < toDateTime({end}) "
+        f"AND {series.format(day='toDate(TimeUnix)')} NOT IN "
         f"(SELECT {series.format(day='Day')} FROM {prefix}tf_metric_series "
-        f"WHERE Day >= toDate(toDateTime({span.start})) AND "
-        f"Day <= toDate(toDateTime({span.end}))) "
+        f"WHERE Day >= toDate(toDateTime({start})) AND "
+        f"Day <= toDate(toDateTime({end}))) "
         "GROUP BY TenantId, MetricName, ServiceName, SeriesHash, PointDay",
         _SETTINGS,
     )

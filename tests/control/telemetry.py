@@ -18,6 +18,7 @@ from shared.cache.cache import Cache
 from shared.cache.memory import MemoryCache
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
+from shared.clickhouse.rollups import METRIC_TABLES, note_series
 from shared.postgres.address import PostgresAddress
 from tests.control.client import Client
 from tests.control.people import Seeded, seed
@@ -65,6 +66,14 @@ async def store(
             encoding="zstd",
             token=f"{tenant}-{number}-{secrets.token_hex(8)}",
             settings={"async_insert": "0"},
+        )
+
+
+async def note_all_series(client: ClickHouse, start_ns: int, end_ns: int) -> None:
+    """What the job does for the series of points that are stored."""
+    for table in METRIC_TABLES:
+        await note_series(
+            client, DATABASE, table, start=start_ns // 1_000_000_000, end=end_ns // 1_000_000_000
         )
 
 

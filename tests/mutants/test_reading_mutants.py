@@ -85,6 +85,20 @@ READING_MUTANTS: Final = (
         GAUGES,
     ),
     Mutant(
+        "labels of another series",
+        f"{_QUERIES}/known_series.py",
+        "        return self.numbered[number - 1]",
+        "        return self.numbered[number - 2]",
+        GAUGES,
+    ),
+    Mutant(
+        "a series that the catalogue does not know has the labels of another",
+        f"{_QUERIES}/known_series.py",
+        "        if number == 0:",
+        "        if number < 0:",
+        GAUGES,
+    ),
+    Mutant(
         "another start time of a histogram is no reset",
         f"{_QUERIES}/distributions.py",
         "place = 1 OR start_ns != start_before ",

@@ -69,4 +69,4 @@ async def list_keys(reading: Reading, query: KeysQuery) -> KeyList:
 
 async def span_values(reading: Reading, query: SpanValuesQuery) -> ValueList:
     """Of spans: the most frequent values of a field, each counted."""
-    return await values_of(reading, TRACES, query.field, query, query.conditions())
+    return await values_of(reading, TRACES, query, query.conditions())

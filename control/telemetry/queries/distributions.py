@@ -1,10 +1,12 @@
 """Histograms and summaries: what was recorded in each bucket of time, and its quantiles."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from control.telemetry.queries.catalogue import METRICS
 from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.histograms import Exponential, explicit_quantile, merged
+from control.telemetry.queries.known_series import Grouping
 from control.telemetry.queries.model import MetricQuestion
 from control.telemetry.queries.points import (
     BEFORE,
@@ -16,9 +18,9 @@ from control.telemetry.queries.points import (
     conditions_of,
     seen_before,
 )
-from control.telemetry.queries.series import Labels, Table, grid_of, labels_of, seconds_of
+from control.telemetry.queries.series import Labels, Table, grid_of, seconds_of
 from control.telemetry.queries.sql import Part, Select, sql
-from control.telemetry.queries.time_range import Grid, TimeRange
+from control.telemetry.queries.time_range import TimeRange
 from shared.errors import Invalid
 
 _EXPLICIT: Final[dict[str, Part]] = {"bounds": "ExplicitBounds", "counts": "BucketCounts"}
@@ -34,18 +36,23 @@ _EXPONENTIAL: Final[dict[str, Part]] = {
 
 
 async def put_distributions(
-    reading: Reading, kind: str, question: MetricQuestion, span: TimeRange, table: Table
+    reading: Reading,
+    kind: str,
+    question: MetricQuestion,
+    span: TimeRange,
+    into: tuple[Table, Grouping],
 ) -> None:
     """Of histograms and summaries: what was recorded in each bucket of time."""
     _check(kind, question)
-    grid = grid_of(question, span)
-    groups = list(labels_of(METRICS[kind], question))
+    table, grouping = into
+    groups = grouping.columns
     if question.aggregation == "quantile":
-        rows = await reading.rows(_buckets(kind, question, span, grid, groups))
-        _put_quantiles(rows, question, groups, table)
+        rows = await reading.rows(_buckets(kind, question, span, groups))
+        _put_quantiles(rows, question, into)
         return
-    for row in await reading.rows(_recorded(kind, question, span, grid, groups)):
-        labels = tuple(row[name] for name in groups)
+    grid = grid_of(question, span)
+    for row in await reading.rows(_recorded(kind, question, span, groups)):
+        labels = grouping.labels(row)
         value = {
             "sum": row["total"],
             "avg": row["total"] / row["items"] if row["items"] > 0 else None,
@@ -64,12 +71,13 @@ def _check(kind: str, question: MetricQuestion) -> None:
 
 
 def _put_quantiles(
-    rows: list[dict[str, Any]], question: MetricQuestion, groups: list[str], table: Table
+    rows: list[dict[str, Any]], question: MetricQuestion, into: tuple[Table, Grouping]
 ) -> None:
+    table, grouping = into
     explicit: dict[tuple[int, Labels], list[tuple[list[float], list[float]]]] = {}
     exponential: dict[tuple[int, Labels], list[Exponential]] = {}
     for row in rows:
-        key = (row["bucket"], tuple(row[name] for name in groups))
+        key = (row["bucket"], grouping.labels(row))
         if "bounds" in row:
             explicit.setdefault(key, []).append((row["bounds"], row["counts"]))
             continue
@@ -86,7 +94,7 @@ def _put_quantiles(
 
 
 def _points_in_order(
-    kind: str, question: MetricQuestion, span: TimeRange, grid: Grid | None
+    kind: str, question: MetricQuestion, span: TimeRange, groups: Mapping[str, Part]
 ) -> tuple[Select, str]:
     """Points beside the ones before them, and the condition under which a point stands alone."""
     source = METRICS[kind]
@@ -96,8 +104,8 @@ def _points_in_order(
         columns={
             **POINT,
             **({"temporality": "toInt32(2)"} if kind == "summary" else {}),
-            **labels_of(source, question),
-            "bucket": bucket_in(grid, "TimeUnix", span),
+            **groups,
+            "bucket": bucket_in(grid_of(question, span), "TimeUnix", span),
             "level": "Count",
             "total": "Sum",
             **own,
@@ -124,9 +132,9 @@ def _points_in_order(
 
 
 def _recorded(
-    kind: str, question: MetricQuestion, span: TimeRange, grid: Grid | None, groups: list[str]
+    kind: str, question: MetricQuestion, span: TimeRange, groups: Mapping[str, Part]
 ) -> Select:
-    points, alone = _points_in_order(kind, question, span, grid)
+    points, alone = _points_in_order(kind, question, span, groups)
     return Select(
         columns={
             "bucket": "bucket",
@@ -149,9 +157,9 @@ def _renamed(select: Select, names: dict[str, str]) -> Select:
 
 
 def _buckets(
-    kind: str, question: MetricQuestion, span: TimeRange, grid: Grid | None, groups: list[str]
+    kind: str, question: MetricQuestion, span: TimeRange, groups: Mapping[str, Part]
 ) -> Select:
-    points, alone = _points_in_order(kind, question, span, grid)
+    points, alone = _points_in_order(kind, question, span, groups)
     shown = {"bucket": "bucket", **{name: name for name in groups}}
     if kind == "histogram":
         gains = Select(

@@ -1,6 +1,6 @@
 """Log records: search, volume by severity, the lines around a line, values of a field."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import Field
@@ -24,6 +24,7 @@ from control.telemetry.queries.sql import (
     Value,
     all_of,
     between,
+    during,
     moment,
     sql,
     text,
@@ -324,14 +325,28 @@ async def _lines(
 
 async def log_values(reading: Reading, query: ValuesQuery) -> ValueList:
     """Of log records: the most frequent values of a field, each counted."""
-    return await values_of(reading, LOGS, query.field, query, query.conditions())
+    return await values_of(reading, LOGS, query, query.conditions())
 
 
 async def values_of(
-    reading: Reading, source: Source, name: str, query: Any, conditions: list[Fragment]
+    reading: Reading, source: Source, query: Any, conditions: Sequence[Fragment]
 ) -> ValueList:
-    """The most frequent values of a field of any signal."""
+    """The most frequent values of a field of the items in the range."""
     span: TimeRange = query.span
+    within = during(source.table, source.time_column, span.start_ns, span.end_ns)
+    data = await counted_values(reading, source, query, [within, *conditions])
+    return ValueList(data=data, meta=meta_of(reading, span, source.table, 0))
+
+
+async def counted_values(
+    reading: Reading,
+    source: Source,
+    query: Any,
+    conditions: Sequence[Fragment],
+    counted: str = "count()",
+) -> list[ValueCount]:
+    """The values of `query.field` with the highest counts."""
+    name: str = query.field
     found = attribute_of(source, name)
     if found is not None:
         column, key = found[0].column, text(found[1])
@@ -341,15 +356,12 @@ async def values_of(
         value = sql("toString(", field_of(source, name).expression, ")")
     rows = await reading.rows(
         Select(
-            columns={"value": value, "items": "count()"},
+            columns={"value": value, "items": counted},
             source=source.table,
-            where=all_of([between(source.time_column, span.start_ns, span.end_ns), *conditions]),
+            where=all_of(conditions),
             group_by=["value"],
             order_by="items DESC, value ASC",
             limit=query.limit,
         )
     )
-    return ValueList(
-        data=[ValueCount(value=row["value"], count=row["items"]) for row in rows],
-        meta=meta_of(reading, span, source.table, 0),
-    )
+    return [ValueCount(value=row["value"], count=row["items"]) for row in rows]

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
-from control.telemetry.queries.catalogue import METRICS, Source
+from control.telemetry.queries.catalogue import METRICS, Source, attribute_of
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
-from control.telemetry.queries.logs import ValueList, values_of
+from control.telemetry.queries.known_series import CATALOGUE, series_of_metric
+from control.telemetry.queries.logs import ValueList, counted_values, values_of
 from control.telemetry.queries.model import MetricType
 from control.telemetry.queries.paging import FilteredQuery, Items, PagedQuery, page_of
 from control.telemetry.queries.sql import Fragment, Select, Value, all_of, between, sql, text
@@ -18,6 +19,7 @@ from shared.http.models import Text, View
 
 NAMES_MAX: Final = 5_000
 LABELS_MAX: Final = 1_000
+DAY_SECONDS: Final = 86_400
 EXEMPLARS_MAX: Final = 1_000
 
 MetricText = Annotated[Text, Field(min_length=1, max_length=200, examples=["shop.requests"])]
@@ -175,9 +177,34 @@ def _conditions(source: Source, query: OfMetric | PointsQuery) -> list[Fragment]
     return found
 
 
+def _in_catalogue(query: OfMetric) -> Fragment | None:
+    """The series in the catalogue, which knows no types; None when it cannot tell."""
+    if query.metric_type is not None:
+        return None
+    given = None if query.filter is None else filter_of(query.filter)
+    return series_of_metric(query.metric_name, given, query.span)
+
+
 async def list_labels(reading: Reading, query: OfMetric) -> LabelList:
     """The keys of the attributes of the metric's points and their resources."""
     span = query.span
+    known = _in_catalogue(query)
+    if known is not None:
+        (row,) = await reading.rows(
+            Select(
+                columns={
+                    "series": "count()",
+                    "own": "arraySort(groupUniqArrayArray(mapKeys(Attributes)))",
+                    "of_resource": "arraySort(groupUniqArrayArray(mapKeys(ResourceAttributes)))",
+                },
+                source=CATALOGUE.table,
+                where=known,
+            )
+        )
+        if row["series"]:
+            names = [f"attributes.{key}" for key in row["own"][:LABELS_MAX]]
+            names += [f"resource.{key}" for key in row["of_resource"][:LABELS_MAX]]
+            return LabelList(data=names, meta=meta_of(reading, span, CATALOGUE.table, DAY_SECONDS))
     _kind, source = await source_of(reading, query.metric_name, query.metric_type)
     within = [between("TimeUnix", span.start_ns, span.end_ns), *_conditions(source, query)]
     rows, of_resource = await both(
@@ -201,9 +228,17 @@ async def list_labels(reading: Reading, query: OfMetric) -> LabelList:
 
 
 async def label_values(reading: Reading, query: LabelValuesQuery) -> ValueList:
-    """The values of a label, those of the most points first."""
+    """The values of a label: those of the most series first, else of the most points."""
+    known = _in_catalogue(query)
+    if known is not None and (
+        query.field in CATALOGUE.fields or attribute_of(CATALOGUE, query.field) is not None
+    ):
+        data = await counted_values(reading, CATALOGUE, query, [known], "uniqExact(SeriesHash)")
+        if data:
+            meta = meta_of(reading, query.span, CATALOGUE.table, DAY_SECONDS)
+            return ValueList(data=data, meta=meta)
     _kind, source = await source_of(reading, query.metric_name, query.metric_type)
-    return await values_of(reading, source, query.field, query, _conditions(source, query))
+    return await values_of(reading, source, query, _conditions(source, query))
 
 
 async def list_points(reading: Reading, query: PointsQuery) -> PointList:

@@ -7,12 +7,13 @@ told it: a delta is added; of cumulative points each gains on the one before it,
 what it says counts only when its start time is in sight.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 from control.telemetry.queries.catalogue import METRICS, Source
 from control.telemetry.queries.distributions import put_distributions
-from control.telemetry.queries.engine import Reading
+from control.telemetry.queries.engine import Reading, both
+from control.telemetry.queries.known_series import Grouping, UnknownSeries, known_grouping
 from control.telemetry.queries.model import MetricQuestion
 from control.telemetry.queries.points import (
     BEFORE,
@@ -26,8 +27,8 @@ from control.telemetry.queries.points import (
     seen_before,
 )
 from control.telemetry.queries.series import Table, grid_of, labels_of, seconds_of
-from control.telemetry.queries.sql import Select, sql, text
-from control.telemetry.queries.time_range import Grid, TimeRange
+from control.telemetry.queries.sql import Part, Select, sql, text
+from control.telemetry.queries.time_range import TimeRange
 from shared.errors import Invalid, NotFound
 
 _OF_SERIES: Final = {
@@ -50,14 +51,30 @@ Counted = tuple[Table, str, float, str]
 
 async def metric_table(reading: Reading, question: MetricQuestion, span: TimeRange) -> Counted:
     """Values by group and bucket; Invalid when the metric cannot be aggregated so."""
-    kind, unit = await _kind_of(reading, question)
+    (kind, unit), known = await both(
+        _kind_of(reading, question), known_grouping(reading, question, span)
+    )
     source = METRICS[kind]
-    table = Table()
-    if kind in ("gauge", "sum"):
-        await _scalars(reading, source, question, span, table)
-    else:
-        await put_distributions(reading, kind, question, span, table)
+    try:
+        if known is None:
+            raise UnknownSeries
+        table = await _values(reading, kind, question, span, known)
+    except UnknownSeries:
+        table = await _values(reading, kind, question, span, Grouping(labels_of(source, question)))
     return table, source.table, 0, unit
+
+
+async def _values(
+    reading: Reading, kind: str, question: MetricQuestion, span: TimeRange, grouping: Grouping
+) -> Table:
+    table = Table()
+    if kind not in ("gauge", "sum"):
+        await put_distributions(reading, kind, question, span, (table, grouping))
+    elif question.aggregation in ("quantile", "unique"):
+        await _put_of_points(reading, METRICS[kind], question, span, (table, grouping))
+    else:
+        await _scalars(reading, METRICS[kind], question, span, (table, grouping))
+    return table
 
 
 async def _kind_of(reading: Reading, question: MetricQuestion) -> tuple[str, str]:
@@ -85,18 +102,19 @@ async def _kind_of(reading: Reading, question: MetricQuestion) -> tuple[str, str
 
 
 async def _scalars(
-    reading: Reading, source: Source, question: MetricQuestion, span: TimeRange, table: Table
+    reading: Reading,
+    source: Source,
+    question: MetricQuestion,
+    span: TimeRange,
+    into: tuple[Table, Grouping],
 ) -> None:
-    grid = grid_of(question, span)
-    groups = labels_of(source, question)
+    table, grouping = into
+    grid, groups = grid_of(question, span), grouping.columns
     aggregation = question.aggregation
     if aggregation in ("rate", "increase") and source.table != "tf_metrics_sum":
         raise Invalid(f"{aggregation} is of counters and histograms, not of gauges")
-    if aggregation in ("quantile", "unique"):
-        await _put_of_points(reading, source, question, span, table)
-        return
     if aggregation in ("rate", "increase"):
-        select = _increases(source, question, span, grid)
+        select = _increases(source, question, span, groups)
     else:
         of_series = Select(
             columns={
@@ -124,20 +142,26 @@ async def _scalars(
     )
     if sum(len(row["buckets"]) for row in rows) > VALUES_MAX:
         raise Invalid(f"more than {VALUES_MAX} values: take a longer step, or fewer series")
+    seconds: dict[int, float] = {}
     for row in rows:
-        labels = tuple(row[name] for name in groups)
-        values: Iterable[tuple[int, float]] = zip(row["buckets"], row["numbers"], strict=True)
+        values = dict(zip(row["buckets"], row["numbers"], strict=True))
         if aggregation == "rate":
-            values = ((bucket, gain / seconds_of(bucket, grid, span)) for bucket, gain in values)
-        table.put_all(aggregation, labels, values)
+            for bucket in values.keys() - seconds.keys():
+                seconds[bucket] = seconds_of(bucket, grid, span)
+            values = {bucket: gain / seconds[bucket] for bucket, gain in values.items()}
+        table.put_all(aggregation, grouping.labels(row), values)
 
 
 async def _put_of_points(
-    reading: Reading, source: Source, question: MetricQuestion, span: TimeRange, table: Table
+    reading: Reading,
+    source: Source,
+    question: MetricQuestion,
+    span: TimeRange,
+    into: tuple[Table, Grouping],
 ) -> None:
     """What is of all points of a group, whatever their series."""
-    grid = grid_of(question, span)
-    groups = labels_of(source, question)
+    table, grouping = into
+    grid, groups = grid_of(question, span), grouping.columns
     levels = ", ".join(f"{level:.6f}" for level in question.quantiles)
     is_quantile = question.aggregation == "quantile"
     rows = await reading.rows(
@@ -155,7 +179,7 @@ async def _put_of_points(
         )
     )
     for row in rows:
-        labels = tuple(row[name] for name in groups)
+        labels = grouping.labels(row)
         if not is_quantile:
             table.put(question.aggregation, labels, row["bucket"], row["value"])
             continue
@@ -173,16 +197,15 @@ def _combined(question: MetricQuestion, of_series: Select, groups: list[str]) ->
 
 
 def _increases(
-    source: Source, question: MetricQuestion, span: TimeRange, grid: Grid | None
+    source: Source, question: MetricQuestion, span: TimeRange, groups: Mapping[str, Part]
 ) -> Select:
     """What each counter gained, by bucket."""
     seen = seen_before(span)
-    groups = labels_of(source, question)
     points = Select(
         columns={
             **POINT,
             **groups,
-            "bucket": bucket_in(grid, "TimeUnix", span),
+            "bucket": bucket_in(grid_of(question, span), "TimeUnix", span),
             "level": "Value",
             "counts_up": "IsMonotonic",
         },

@@ -1,7 +1,7 @@
 """From rows to series: labels, grid, gaps, order. No I/O."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from control.telemetry.queries.catalogue import Source, attribute_of, field_of
@@ -23,11 +23,12 @@ class Table:
         if value is not None and not math.isnan(value):
             self.values.setdefault((name, labels), {})[bucket_ns] = value
 
-    def put_all(self, name: str, labels: Labels, values: Iterable[tuple[int, float]]) -> None:
+    def put_all(self, name: str, labels: Labels, values: dict[int, float]) -> None:
         """Values by bucket; what is no number counts as none."""
-        numbers = {bucket: value for bucket, value in values if not math.isnan(value)}
-        if numbers:
-            self.values.setdefault((name, labels), {}).update(numbers)
+        if not _all_finite(values):
+            values = {bucket: value for bucket, value in values.items() if not math.isnan(value)}
+        if values:
+            self.values.setdefault((name, labels), {}).update(values)
 
 
 def grid_of(question: Question, span: TimeRange) -> Grid | None:
@@ -79,6 +80,7 @@ def series_of(
     shown: list[Series] = []
     is_truncated = False
     starts = [span.start_ns] if grid is None else grid.starts()
+    times = [(start + shift_ns) // 1_000_000 for start in starts]
     sign = -1 if question.order == "desc" else 1
     for name in dict.fromkeys(name for name, _labels in table.values):
         of_name = [
@@ -87,11 +89,12 @@ def series_of(
         of_name.sort(key=lambda pair: (sign * sum(pair[1].values()), pair[0]))
         is_truncated = is_truncated or len(of_name) > question.limit
         shown += [
-            Series(
+            # Not checked: to look at each number again takes longer than all else here.
+            Series.model_construct(
                 name=name,
                 labels=dict(zip(question.group_by, labels, strict=True)),
                 offset=question.compare_to if shift_ns else None,
-                points=_points(values, starts, question.fill, shift_ns),
+                points=_points(values, starts, times, question.fill),
             )
             for labels, values in of_name[: question.limit]
         ]
@@ -99,24 +102,26 @@ def series_of(
 
 
 def _points(
-    values: Mapping[int, float], starts: Sequence[int], fill: str, shift_ns: int
+    values: Mapping[int, float], starts: Sequence[int], times: Sequence[int], fill: str
 ) -> list[tuple[int, float | None]]:
+    """Values with the *times* of the steps that begin at *starts*."""
+    found: list[float | None]
     if fill == "none":
-        return [
-            ((start + shift_ns) // 1_000_000, _finite(value))
-            for start, value in sorted(values.items())
-        ]
-    found: list[tuple[int, float | None]] = []
-    previous: float | None = None
-    for start in starts:
-        value = values.get(start)
-        if value is None:
-            value = {"null": None, "zero": 0.0, "previous": previous}[fill]
-        previous = value
-        found.append(((start + shift_ns) // 1_000_000, _finite(value)))
-    return found
+        times = [time for start, time in zip(starts, times, strict=True) if start in values]
+        found = [values[start] for start in starts if start in values]
+    elif fill == "previous":
+        found = []
+        for start in starts:
+            found.append(values.get(start, found[-1] if found else None))
+    else:
+        missing = {"null": None, "zero": 0.0}[fill]
+        found = [values.get(start, missing) for start in starts]
+    if not _all_finite(values):
+        # JSON has no infinity.
+        found = [one if one is None or math.isfinite(one) else None for one in found]
+    return list(zip(times, found, strict=True))
 
 
-def _finite(value: float | None) -> float | None:
-    """JSON has no infinity."""
-    return value if value is None or math.isfinite(value) else None
+def _all_finite(values: Mapping[int, float]) -> bool:
+    """Whether all are numbers, told by their sum; False also where that is beyond all numbers."""
+    return math.isfinite(sum(values.values()))

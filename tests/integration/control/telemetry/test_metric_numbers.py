@@ -14,9 +14,15 @@ from hypothesis import strategies as st
 
 from control.telemetry.queries.aggregate import answer_question
 from control.telemetry.queries.engine import Engine, Reading
+from control.telemetry.queries.metric_catalogue import (
+    LabelValuesQuery,
+    OfMetric,
+    label_values,
+    list_labels,
+)
 from control.telemetry.queries.model import MetricQuestion
 from shared.clickhouse.client import ClickHouse
-from tests.control.telemetry import store
+from tests.control.telemetry import note_all_series, store
 from tests.control.telemetry_data import (
     MINUTE,
     SECOND,
@@ -117,14 +123,27 @@ COMBINED: dict[str, Callable[[list[float]], float]] = {
 }
 
 
-@given(points=POINTS)
+async def _stored(
+    client: ClickHouse, tenant: str, points: list[Point], *, noted: int, **options: Any
+) -> None:
+    """Stores points; the catalogue of series has the first *noted* of the series."""
+    first = [Point(NOW - 3_000 * MINUTE, 1.0), *(one for one in points if one.series < noted)]
+    rest = [one for one in points if one.series >= noted]
+    for some in (first, rest):
+        if some:
+            request = points_request("m", some, **options)
+            await store(client, "metrics", tenant, request, received_ns=time.time_ns())
+        if some is first and noted:
+            await note_all_series(client, NOW - 60 * MINUTE, END + MINUTE)
+
+
+@given(points=POINTS, noted=st.integers(0, 3))
 @EXAMPLES
 async def test_gauges_are_what_plain_Python_says(
-    engine: Engine, telemetry_store: ClickHouse, points: list[Point]
+    engine: Engine, telemetry_store: ClickHouse, points: list[Point], noted: int
 ) -> None:
     tenant = uuid4().hex
-    request = points_request("m", [*points, Point(NOW - 3_000 * MINUTE, 1.0)])
-    await store(telemetry_store, "metrics", tenant, request, received_ns=time.time_ns())
+    await _stored(telemetry_store, tenant, points, noted=noted)
     for name, of_series in OF_SERIES.items():
         groups: dict[tuple[str, int], dict[int, list[Point]]] = defaultdict(
             lambda: defaultdict(list)
@@ -166,26 +185,24 @@ def _gained(points: list[Point], temporality: int, *, is_monotonic: bool) -> dic
 
 
 @pytest.mark.parametrize(("temporality", "is_monotonic"), [(1, True), (2, True), (2, False)])
-@given(points=COUNTERS)
+@given(points=COUNTERS, noted=st.integers(0, 2))
 @EXAMPLES
 async def test_increases_go_through_resets_gaps_and_repeated_times(
     engine: Engine,
     telemetry_store: ClickHouse,
+    *,
     temporality: int,
     is_monotonic: bool,
     points: list[Point],
+    noted: int,
 ) -> None:
     tenant = uuid4().hex
-    request = points_request(
-        "m",
-        [*points, Point(NOW - 3_000 * MINUTE, 1.0)],
-        temporality=temporality,
-        is_monotonic=is_monotonic,
-    )
-    await store(telemetry_store, "metrics", tenant, request, received_ns=time.time_ns())
+    options = {"temporality": temporality, "is_monotonic": is_monotonic}
+    await _stored(telemetry_store, tenant, points, noted=noted, **options)
     expected = _gained(points, temporality, is_monotonic=is_monotonic)
 
-    increase = (await _asked(engine, tenant, "increase")).get(("increase", ""), {})
+    zone = {"groupBy": ["attributes.zone"]}
+    increase = (await _asked(engine, tenant, "increase", **zone)).get(("increase", "a"), {})
     rate = (await _asked(engine, tenant, "rate")).get(("rate", ""), {})
 
     assert increase == pytest.approx(expected)
@@ -396,3 +413,31 @@ async def test_a_name_of_two_types_is_asked_about_and_series_are_counted(
     found = await _asked(engine, tenant, "unique", metricType="gauge", fill="zero")
 
     assert list(found["unique", ""].values()) == [3, 0, 0, 0]
+
+
+async def test_labels_come_from_the_catalogue_and_before_it_knows_them_from_the_points(
+    engine: Engine, telemetry_store: ClickHouse
+) -> None:
+    tenant = uuid4().hex
+    points = [Point(NOW + number, 1.0, series=number % 3, zone="ab"[number % 2])
+              for number in range(6)]  # fmt: skip
+    await store(
+        telemetry_store, "metrics", tenant, points_request("m", points), received_ns=NOW + MINUTE
+    )
+    within = {"startTime": str(NOW), "endTime": str(END), "metricName": "m"}
+    labels = OfMetric.model_validate(within)
+    values = LabelValuesQuery.model_validate({**within, "field": "attributes.zone"})
+    told = []
+    for source in ("tf_metrics_gauge", "tf_metric_series"):
+        listed = await list_labels(Reading(engine, tenant), labels)
+        counted = await label_values(Reading(engine, tenant), values)
+        assert (listed.meta.source, counted.meta.source) == (source, source)
+        told.append((listed.data, {one.value for one in counted.data}))
+        await note_all_series(telemetry_store, NOW, END)
+
+    assert told[0] == told[1]
+    assert told[0][1] == {"a", "b"}
+    narrow = {**within, "field": "attributes.zone"}
+    narrow["filter"] = '{"op": "eq", "field": "attributes.zone", "value": "b"}'
+    found = await label_values(Reading(engine, tenant), LabelValuesQuery.model_validate(narrow))
+    assert [(one.value, one.count) for one in found.data] == [("b", 3)]

@@ -21,7 +21,7 @@ from control.telemetry.queries.model import AnyQuestion
 from control.telemetry.queries.sql import Join, Rendering, Select, all_of
 from shared.clickhouse.client import ClickHouse
 from shared.errors import Invalid
-from tests.control.telemetry import DATABASE, Explorer, store
+from tests.control.telemetry import DATABASE, Explorer, note_all_series, store
 from tests.control.telemetry_data import (
     MINUTE,
     MS,
@@ -95,6 +95,15 @@ def _questions() -> list[Any]:
         lambda reading: metric_catalogue.list_labels(
             reading, metric_catalogue.OfMetric.model_validate(metric)
         ),
+        lambda reading: metric_catalogue.list_labels(
+            reading, metric_catalogue.OfMetric.model_validate({**RANGE, "metricName": "m"})
+        ),
+        lambda reading: metric_catalogue.label_values(
+            reading,
+            metric_catalogue.LabelValuesQuery.model_validate(
+                {**RANGE, "metricName": "m", "field": "attributes.zone"}
+            ),
+        ),
         lambda reading: metric_catalogue.list_exemplars(
             reading, metric_catalogue.OfMetric.model_validate(metric)
         ),
@@ -119,6 +128,7 @@ async def _fill(client: ClickHouse, tenant: str) -> None:
         ("metrics", points_request("m", points, temporality=1)),
     ):
         await store(client, signal, tenant, request, received_ns=time.time_ns())
+    await note_all_series(client, NOW - 60 * MINUTE, NOW + MINUTE)
 
 
 async def test_S33_no_question_sees_anything_of_another_tenant(
