@@ -158,7 +158,7 @@ async def list_metric_labels(call: Call, query: metric_catalogue.OfMetric) -> An
     errors=(404,),
 )
 async def list_metric_label_values(call: Call, query: metric_catalogue.LabelValuesQuery) -> Answer:
-    """List the values of a label of a metric, with the number of data points."""
+    """List the values of a label of a metric, those of the most series first, with their number."""
     return await answered(
         call, query, partial(metric_catalogue.label_values, query=query), span=query.fixed_span
     )

@@ -9,7 +9,7 @@ from control.telemetry.queries.catalogue import METRICS, Source, attribute_of
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
 from control.telemetry.queries.known_series import CATALOGUE, series_of_metric
-from control.telemetry.queries.logs import ValueList, counted_values, values_of
+from control.telemetry.queries.logs import ValueList, counted_values
 from control.telemetry.queries.model import MetricType
 from control.telemetry.queries.paging import FilteredQuery, Items, PagedQuery, page_of
 from control.telemetry.queries.sql import Fragment, Select, Value, all_of, between, sql, text
@@ -20,6 +20,7 @@ from shared.http.models import Text, View
 NAMES_MAX: Final = 5_000
 LABELS_MAX: Final = 1_000
 DAY_SECONDS: Final = 86_400
+_SERIES: Final = "uniqExact(SeriesHash)"
 EXEMPLARS_MAX: Final = 1_000
 
 MetricText = Annotated[Text, Field(min_length=1, max_length=200, examples=["shop.requests"])]
@@ -228,17 +229,19 @@ async def list_labels(reading: Reading, query: OfMetric) -> LabelList:
 
 
 async def label_values(reading: Reading, query: LabelValuesQuery) -> ValueList:
-    """The values of a label: those of the most series first, else of the most points."""
+    """The values of a label, those of the most series first."""
+    span = query.span
     known = _in_catalogue(query)
     if known is not None and (
         query.field in CATALOGUE.fields or attribute_of(CATALOGUE, query.field) is not None
     ):
-        data = await counted_values(reading, CATALOGUE, query, [known], "uniqExact(SeriesHash)")
+        data = await counted_values(reading, CATALOGUE, query, [known], _SERIES)
         if data:
-            meta = meta_of(reading, query.span, CATALOGUE.table, DAY_SECONDS)
-            return ValueList(data=data, meta=meta)
+            return ValueList(data=data, meta=meta_of(reading, span, CATALOGUE.table, DAY_SECONDS))
     _kind, source = await source_of(reading, query.metric_name, query.metric_type)
-    return await values_of(reading, source, query, _conditions(source, query))
+    within = [between("TimeUnix", span.start_ns, span.end_ns), *_conditions(source, query)]
+    data = await counted_values(reading, source, query, within, _SERIES)
+    return ValueList(data=data, meta=meta_of(reading, span, source.table, 0))
 
 
 async def list_points(reading: Reading, query: PointsQuery) -> PointList:

@@ -158,6 +158,8 @@ async def _newest(
     if not items.in_two_steps:
         return await reading.rows(page)
     newest = await _newest_times(reading, items, span, conditions, limit + skipped)
+    if newest is None:
+        return await reading.rows(page)
     if not newest:
         return []
     times = list(dict.fromkeys(newest))
@@ -174,8 +176,11 @@ async def _newest(
 
 async def _newest_times(
     reading: Reading, items: Items, span: TimeRange, conditions: Sequence[Fragment], limit: int
-) -> list[int]:
-    """The times of the newest rows, the newest first: looked for in the end of the range first."""
+) -> list[int] | None:
+    """The times of the newest rows, the newest first: looked for in the end of the range first.
+
+    None when that tells that the whole range has few: then looking twice costs more than it saves.
+    """
     column = items.time_column
     length_ns = span.end_ns - span.start_ns
     parts = SLICES if length_ns > SLICED_NS_MIN else (1,)
@@ -195,6 +200,8 @@ async def _newest_times(
         found += [row["time_ns"] for row in rows]
         if len(found) >= limit:
             break
+        if part == SLICES[0] and len(found) * part < limit:
+            return None
         end_ns = start_ns
     return found
 

@@ -284,9 +284,7 @@ async def spans_of_trace(
 
     *times*: when they began, where that is known.
     """
-    wanted = text(hex_id(trace, 32))
-    # The first is what is cheap to compare, the second what the index is of.
-    conditions = [sql("TraceId = unhex(", wanted, ")"), sql("lower(hex(TraceId)) = ", wanted)]
+    conditions = [sql("lower(hex(TraceId)) = ", text(hex_id(trace, 32)))]
     if times is not None:
         conditions.append(_during(times))
     columns = dict(SPAN)

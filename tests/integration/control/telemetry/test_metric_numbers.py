@@ -432,11 +432,11 @@ async def test_labels_come_from_the_catalogue_and_before_it_knows_them_from_the_
         listed = await list_labels(Reading(engine, tenant), labels)
         counted = await label_values(Reading(engine, tenant), values)
         assert (listed.meta.source, counted.meta.source) == (source, source)
-        told.append((listed.data, {one.value for one in counted.data}))
+        told.append((listed.data, {one.value: one.count for one in counted.data}))
         await note_all_series(telemetry_store, NOW, END)
 
     assert told[0] == told[1]
-    assert told[0][1] == {"a", "b"}
+    assert told[0][1] == {"a": 3, "b": 3}
     narrow = {**within, "field": "attributes.zone"}
     narrow["filter"] = '{"op": "eq", "field": "attributes.zone", "value": "b"}'
     found = await label_values(Reading(engine, tenant), LabelValuesQuery.model_validate(narrow))
