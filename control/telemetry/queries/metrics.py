@@ -8,6 +8,7 @@ what it says counts only when its start time is in sight.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from control.telemetry.queries.catalogue import METRICS, Source
@@ -39,7 +40,8 @@ _OF_SERIES: Final = {
     "count": "toFloat64(count())",
     "last": "argMax(Value, tuple(TimeUnix, Value))",
 }
-_COMBINED: Final = {
+# How series are put together where that gives the same as all their points at once.
+_ASSOCIATIVE: Final = {
     **dict.fromkeys(("count", "sum", "increase", "rate"), "sum"),
     "min": "min",
     "max": "max",
@@ -116,18 +118,7 @@ async def _scalars(
     if aggregation in ("rate", "increase"):
         select = _increases(source, question, span, groups)
     else:
-        of_series = Select(
-            columns={
-                "bucket": bucket_in(grid, "TimeUnix", span),
-                **groups,
-                **SERIES,
-                "one": _OF_SERIES[aggregation],
-            },
-            source=source.table,
-            where=conditions_of(source, question, span, "isFinite(Value)"),
-            group_by=["bucket", *groups, *SERIES],
-        )
-        select = _combined(question, of_series, list(groups))
+        select = _levels(source, question, span, groups)
     # A row for each group: a row for each of its values would cost more here than all of it there.
     rows = await reading.rows(
         Select(
@@ -187,10 +178,45 @@ async def _put_of_points(
             table.put(f"p{level * 100:g}", labels, row["bucket"], value)
 
 
-def _combined(question: MetricQuestion, of_series: Select, groups: list[str]) -> Select:
-    combine = question.combine or _COMBINED.get(question.aggregation, "avg")
+def _levels(
+    source: Source, question: MetricQuestion, span: TimeRange, groups: Mapping[str, Part]
+) -> Select:
+    """What the points of a bucket say."""
+    measure = _OF_SERIES[question.aggregation]
+    points = Select(
+        columns={
+            "bucket": bucket_in(grid_of(question, span), "TimeUnix", span),
+            **groups,
+            **SERIES,
+            "one": measure,
+        },
+        source=source.table,
+        where=conditions_of(source, question, span, "isFinite(Value)"),
+        group_by=["bucket", *groups, *SERIES],
+    )
+    if not _is_of_all_points(question):
+        return _combined(question, points)
+    columns = {"bucket": points.columns["bucket"], **groups, "value": measure}
+    return replace(points, columns=columns, group_by=["bucket", *groups])
+
+
+def _is_of_all_points(question: MetricQuestion) -> bool:
+    """Whether it does not matter which series a point is of: a sum of sums is one of all."""
+    return _ASSOCIATIVE.get(question.aggregation) == _combine_of(question)
+
+
+def _combine_of(question: MetricQuestion) -> str:
+    return question.combine or _ASSOCIATIVE.get(question.aggregation, "avg")
+
+
+def _combined(question: MetricQuestion, of_series: Select) -> Select:
+    groups = [name for name in of_series.columns if name not in (*SERIES, "bucket", "one")]
     return Select(
-        columns={"bucket": "bucket", **{name: name for name in groups}, "value": f"{combine}(one)"},
+        columns={
+            "bucket": "bucket",
+            **{name: name for name in groups},
+            "value": f"{_combine_of(question)}(one)",
+        },
         source=of_series,
         group_by=["bucket", *groups],
     )
@@ -230,12 +256,10 @@ def _increases(
         source=ordered,
         where=sql(f"time_ns >= {span.start_ns}"),
     )
-    of_series = Select(
-        columns={
-            **{name: name for name in ("bucket", *groups, *SERIES)},
-            "one": "sum(gain)",
-        },
-        source=gained,
-        group_by=["bucket", *groups, *SERIES],
-    )
-    return _combined(question, of_series, list(groups))
+    names = ["bucket", *groups]
+    if _is_of_all_points(question):
+        columns = {**{name: name for name in names}, "value": "sum(gain)"}
+        return Select(columns=columns, source=gained, group_by=names)
+    names += SERIES
+    columns = {**{name: name for name in names}, "one": "sum(gain)"}
+    return _combined(question, Select(columns=columns, source=gained, group_by=names))
