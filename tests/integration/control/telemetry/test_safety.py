@@ -63,7 +63,6 @@ def _questions() -> list[Any]:
     ]  # fmt: skip
     asked = [adapter.validate_python({"range": ABSOLUTE, "step": "1m", **body}) for body in bodies]
     filtered = {**RANGE, "service": "web"}
-    metric = {**RANGE, "metricName": "m", "metricType": "gauge"}
     return [
         lambda reading: services.list_services(reading, ranged),
         lambda reading: services.list_dependencies(reading, ranged),
@@ -86,6 +85,15 @@ def _questions() -> list[Any]:
         lambda reading: span_values(
             reading, SpanValuesQuery.model_validate({**RANGE, "field": "operation"})
         ),
+        *_of_metrics(),
+        *(lambda reading, one=one: answer_question(reading, one) for one in asked),
+    ]
+
+
+def _of_metrics() -> list[Any]:
+    """From the points, and from the catalogues."""
+    metric = {**RANGE, "metricName": "m", "metricType": "gauge"}
+    return [
         lambda reading: metric_catalogue.list_names(
             reading, metric_catalogue.NamesQuery.model_validate(RANGE)
         ),
@@ -107,7 +115,6 @@ def _questions() -> list[Any]:
         lambda reading: metric_catalogue.list_exemplars(
             reading, metric_catalogue.OfMetric.model_validate(metric)
         ),
-        *(lambda reading, one=one: answer_question(reading, one) for one in asked),
     ]
 
 
