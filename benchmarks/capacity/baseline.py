@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any, Final
 
-PEERS: Final = ("collector", "rotel", "plain Python", "grpc.aio")
+PEERS: Final = ("collector", "rotel", "end to end, Rotel", "plain Python", "grpc.aio")
+# What is measured for its latency, at rates that differ from run to run.
+RATES: Final = ("load ", "ramp")
 PEERS_MIN: Final = 3
 NOISE_MIN: Final = 0.15
 
@@ -36,6 +38,8 @@ def _pairs(
     """(scenario and process, (CPU before, CPU now, noise)) of what both have measured."""
     found = []
     for name in before.keys() & now.keys():
+        if name.startswith(RATES):
+            continue
         old, new = before[name], now[name]
         for process in sorted(old["cpu"].keys() & new["cpu"].keys()):
             if old["cpu"][process] <= 0 or new["cpu"][process] <= 0:

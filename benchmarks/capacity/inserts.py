@@ -39,7 +39,7 @@ def insert_seconds(folder: Path, signal: str, size: float) -> dict[int, float]:
 
     Dictionary look-ups, indices, projections and views are what a writer's INSERT has.
     """
-    blocks = _blocks(signal)
+    blocks = gateway_blocks(signal)
     product = Product(folder)
     try:
         product.start("clickhouse")
@@ -53,12 +53,12 @@ def insert_seconds(folder: Path, signal: str, size: float) -> dict[int, float]:
         product.close()
 
 
-def _blocks(signal: str) -> Inserts:
+def gateway_blocks(signal: str, requests_a_block: int = REQUESTS_A_BLOCK) -> Inserts:
     """What a gateway makes of requests, by table."""
     encoder = Encoder(signal, retention_days=RETENTION_DAYS)
     made: list[Block] = []
-    bodies = iter(requests(signal, items=ITEMS, count=REQUESTS_A_BLOCK * BLOCKS))
-    while part := list(islice(bodies, REQUESTS_A_BLOCK)):
+    bodies = iter(requests(signal, items=ITEMS, count=requests_a_block * BLOCKS))
+    while part := list(islice(bodies, requests_a_block)):
         for body in part:
             encoder.append(body, tenant="acme", received_ns=NOW_NS)
         made += encoder.close()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from statistics import median
@@ -39,6 +39,15 @@ class Spent:
 
     def __sub__(self, before: "Spent") -> "Spent":
         return Spent(self.cpu_seconds - before.cpu_seconds, self.switches - before.switches)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: what the sender tells of it, and what each process used and holds by its end."""
+
+    sent: Mapping[str, Any]
+    used: Mapping[str, Spent]
+    rss_bytes: Mapping[str, int]
 
 
 @dataclass
@@ -127,41 +136,51 @@ def measure(
     warm = options.requests // WARM_UP_PART or 1
     _round(options, pids, warm, 0, stored)
     found = [_round(options, pids, options.requests, 1 + each, stored) for each in range(rounds)]
-    figures = Figures(rounds)
-    items = options.requests * options.items
-    for name in pids:
-        used = sorted(one[1][name].cpu_seconds * 1e6 / max(1, one[0]["items"]) for one in found)
+    return figures_of(found, options.items)
+
+
+def figures_of(rounds: Sequence[Round], items_a_request: int) -> Figures:
+    """Medians over *rounds* of the same load."""
+    figures = Figures(len(rounds))
+    for name in rounds[0].used:
+        used = sorted(one.used[name].cpu_seconds * 1e6 / _items(one) for one in rounds)
         figures.cpu[name] = median(used)
         figures.cpu_least[name], figures.cpu_most[name] = used[0], used[-1]
-        figures.microseconds_a_request[name] = median(used) * options.items
+        figures.microseconds_a_request[name] = median(used) * items_a_request
         figures.switches_a_request[name] = median(
-            one[1][name].switches / options.requests for one in found
+            one.used[name].switches * items_a_request / _items(one) for one in rounds
         )
-        figures.rss_bytes_max[name] = max(one[2][name] for one in found)
-    _fill(figures, [one[0] for one in found], items)
+        figures.rss_bytes_max[name] = max(one.rss_bytes[name] for one in rounds)
+    _fill(figures, [one.sent for one in rounds])
     return figures
 
 
-def _fill(figures: Figures, results: list[dict[str, Any]], items: int) -> None:
+def _items(one: Round) -> int:
+    return max(1, int(one.sent["items"]))
+
+
+def _fill(figures: Figures, results: Sequence[Mapping[str, Any]]) -> None:
     buckets: dict[int, int] = {}
     for result in results:
-        for outcome, count in result["answered"].items():
+        for outcome, count in result.get("answered", {}).items():
             figures.answered[outcome] = figures.answered.get(outcome, 0) + count
-        for bucket, count in result["buckets"].items():
+        for bucket, count in result.get("buckets", {}).items():
             buckets[int(bucket)] = buckets.get(int(bucket), 0) + count
-        figures.dropped += result["dropped"]
+        figures.dropped += result.get("dropped", 0)
     figures.items_a_second = median(
         result["items"] / result["seconds"] if result["seconds"] else 0.0 for result in results
     )
     figures.bytes_an_item = median(result["bytes"] / max(1, result["items"]) for result in results)
-    figures.generator_cpu = median(result["cpu_seconds"] * 1e6 / items for result in results)
+    figures.generator_cpu = median(
+        result.get("cpu_seconds", 0.0) * 1e6 / max(1, result["items"]) for result in results
+    )
     for name, part in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)):
         figures.latency_ms[name] = quantile_ms(buckets, part)
 
 
 def _round(
     options: Options, pids: Mapping[str, int], requests: int, number: int, stored: Stored | None
-) -> tuple[dict[str, Any], dict[str, Spent], dict[str, int]]:
+) -> Round:
     before = {name: spent(pid) for name, pid in pids.items()}
     seed = time.time_ns() % 1_000_000_000 + number
     if stored is not None:
@@ -171,4 +190,4 @@ def _round(
         stored.settle(result["answered"].get("ok", 0) * options.items)
     after = {name: spent(pid) for name, pid in pids.items()}
     memory = {name: rss_bytes(pid) for name, pid in pids.items()}
-    return result, {name: after[name] - before[name] for name in pids}, memory
+    return Round(result, {name: after[name] - before[name] for name in pids}, memory)

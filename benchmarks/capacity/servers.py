@@ -24,6 +24,7 @@ SETTLE_SECONDS_MAX: Final = 180
 ROWS_OF: Final = {
     "traces": "SELECT count() AS rows FROM tf_traces",
     "logs": "SELECT count() AS rows FROM tf_logs",
+    "traces of an exporter": "SELECT count() AS rows FROM otel.otel_traces",
     "metrics": "SELECT sum(rows) AS rows FROM (SELECT count() AS rows FROM merge('^tf_metrics_"
     "(gauge|sum|histogram|exponential_histogram|summary)$'))",
 }
@@ -141,6 +142,7 @@ service:
         yield server
 
 
+ROTEL_BLACK_HOLE: Final = {"--exporter": "blackhole"}
 DEBUG_EXPORTER: Final = "debug: {verbosity: basic, sampling_thereafter: 1000000}"
 
 
@@ -158,15 +160,48 @@ def kafka_exporter(brokers: str, topic: str) -> str:
 
 
 @contextmanager
-def rotel(folder: Path) -> Iterator[Server]:
-    """Rotel, a Rust collector: otlp → black hole."""
+def black_hole(port: int, engine_port: int) -> Iterator[None]:
+    """The engine at *engine_port* as one that swallows what is inserted."""
+    command = [sys.executable, "-m", "benchmarks.capacity.black_hole", str(port), str(engine_port)]
+    with subprocess.Popen(command) as process:
+        try:
+            pin(process.pid, cores()[1])
+            wait_for("start of a black hole", lambda: accepts_connections(port), START_SECONDS_MAX)
+            yield
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def engine(folder: Path) -> Iterator[Product]:
+    """The embedded ClickHouse alone, with nothing in it."""
+    product = Product(folder)
+    try:
+        product.start("clickhouse")
+        yield product
+    finally:
+        product.close()
+
+
+def rotel_to_clickhouse(port: int) -> dict[str, str]:
+    """Flags for an exporter that sends rows at once; its compression is not that of HTTP."""
+    return {
+        "--exporter": "clickhouse",
+        "--clickhouse-exporter-endpoint": f"http://127.0.0.1:{port}",
+        "--clickhouse-exporter-compression": "none",
+        "--clickhouse-exporter-async-insert": "false",
+    }
+
+
+@contextmanager
+def rotel(folder: Path, exporter: Mapping[str, str] = ROTEL_BLACK_HOLE) -> Iterator[Server]:
+    """Rotel, a Rust collector: otlp → what *exporter*, its flags, says."""
     grpc, http = free_ports(2)
     program = str(files("rotel") / "rotel-agent")
     flags = {
         "--otlp-grpc-endpoint": f"127.0.0.1:{grpc}",
         "--otlp-http-endpoint": f"127.0.0.1:{http}",
-        "--exporter": "blackhole",
-    }
+    } | dict(exporter)
     command = [program, "start", *(part for flag in flags.items() for part in flag)]
     with _program("rotel", command, (grpc, http), folder / "rotel.txt") as server:
         yield server
