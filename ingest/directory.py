@@ -24,6 +24,7 @@ from shared.security.peppers import Peppers
 
 _PERMISSION: Final = {signal: f"{signal.value}:write" for signal in Signal}
 _RETENTION: Final = {signal: f"{signal.value}_retention_days" for signal in Signal}
+PRINCIPALS_REMEMBERED_MAX: Final = 10_000
 _SCOPES: Final = {"X-Tenant-Id": "tenant", "X-Workspace-Id": "workspace"}
 
 
@@ -93,6 +94,8 @@ class Directory:
         self._platform = new_tenant(
             PLATFORM_TENANT, dict.fromkeys(map(str, Signal), PLATFORM_RETENTION_DAYS)
         )
+        # By what was asked: each holds as long as the directory has the very entries behind it.
+        self._remembered: dict[tuple[str | None, ...], Principal] = {}
 
     def now(self) -> float:
         """Unix seconds by the control plane's clock."""
@@ -100,9 +103,28 @@ class Directory:
 
     def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
         """The principal of *credentials*; Unauthenticated or Forbidden when there is none."""
-        key = self._key_of(credentials, signal)
-        if key is not None and key.workspace:
-            return self._of_workspace(key, credentials, signal)
+        key = self._key_of(credentials)
+        asked = credentials.key_id, signal, credentials.tenant_id, credentials.workspace_id
+        known = self._remembered.get(asked)
+        if (
+            known is not None
+            and known.key is key
+            and known.tenant is self.state.tenants.get(known.tenant_id)
+            and (key is None or self.now() < key.works_until)
+        ):
+            return known
+        principal = self._principal_of(key, credentials, signal)
+        if key is None or not key.allowed_networks:
+            if len(self._remembered) >= PRINCIPALS_REMEMBERED_MAX:
+                self._remembered.clear()
+            self._remembered[asked] = principal
+        return principal
+
+    def _principal_of(self, key: Key | None, credentials: Credentials, signal: Signal) -> Principal:
+        if key is not None:
+            self._check(key, credentials, signal)
+            if key.workspace:
+                return self._of_workspace(key, credentials, signal)
         name = self._keyless_tenant if key is None else key.tenant
         if name is None:
             raise Unauthenticated(
@@ -142,18 +164,26 @@ class Directory:
             raise TenantContradiction("X-Tenant-Id", "")
         return _principal_of(tenant, signal, key)
 
-    def _key_of(self, credentials: Credentials, signal: Signal) -> Key | None:
-        """The key, which may write the signal; None for a request without one."""
+    def _key_of(self, credentials: Credentials) -> Key | None:
+        """The key, whose secret was given; None for a request without one."""
         if credentials.key_id is None:
             return None
         key = self.state.key(credentials.key_id)
         if key is None and credentials.key_id == PLATFORM_KEY_ID:
             key = self._platform_key
         held = key or self._no_key
-        given = self._peppers.hash(credentials.secret, held.pepper_id)
+        pepper_id = held.pepper_id
+        given = credentials.hashes.get(pepper_id)
+        if given is None:
+            given = self._peppers.hash(credentials.secret, pepper_id)
+            credentials.hashes[pepper_id] = given
         matches = hmac.compare_digest(given, held.secret_hash)
         if key is None or not matches:
             raise Unauthenticated("unknown API key, or wrong secret")
+        return key
+
+    def _check(self, key: Key, credentials: Credentials, signal: Signal) -> None:
+        """Unauthenticated or Forbidden, when it may not write the signal, or from there."""
         if key.has_ended or self.now() >= key.works_until:
             raise Unauthenticated(f"the API key {key.id} is revoked or expired: use a new one")
         if key.allowed_networks and not is_within(credentials.address, tuple(key.allowed_networks)):
@@ -162,7 +192,6 @@ class Directory:
             raise Forbidden(f"the API key {key.id} may not write {signal.value}")
         if not key.tenant and not key.workspace:
             raise Forbidden(f"the API key {key.id} belongs to nothing that this gateway knows")
-        return key
 
 
 def _principal_of(tenant: Tenant, signal: Signal, key: Key | None) -> Principal:

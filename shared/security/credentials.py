@@ -53,6 +53,8 @@ class Credentials:
     workspace_id: str | None = None
     # Where it comes from: the peer of the connection.
     address: str = field(default="", compare=False)
+    # What the secret was hashed to, by pepper: a connection says the same secret again and again.
+    hashes: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 def credentials_of(get: Callable[[str], str | None], address: str = "") -> Credentials:

@@ -285,3 +285,72 @@ def test_retention_is_rounded_up_to_a_class_that_bounds_partitions() -> None:
 def test_a_tenant_whose_name_would_not_fit_a_database_is_refused(name: str) -> None:
     with pytest.raises(Invalid, match="tenant"):
         new_tenant(name, DAYS)
+
+
+def test_S15_what_was_found_for_a_key_is_forgotten_with_the_entries_behind_it() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme")
+    directory = directory_of(state)
+    credentials = Credentials(key.id, secret)
+
+    def changed(**more: object) -> Key:
+        one = Key(**more)
+        one.MergeFrom(key)
+        one.changed += 1
+        return one
+
+    def replaced_by(entry: Key) -> Credentials:
+        assert directory.authenticate(credentials, Signal.TRACES).tenant_id == "acme"
+        state.put_key(entry)
+        return credentials
+
+    other = changed()
+    other.secret_hash = PEPPERS.hash("tfs_" + "0" * 64)
+    with pytest.raises(Unauthenticated, match="wrong secret"):
+        directory.authenticate(replaced_by(other), Signal.TRACES)
+    state.put_key(key)
+    logs_only = changed()
+    del logs_only.permissions[:]
+    logs_only.permissions.append("logs:write")
+    with pytest.raises(Forbidden, match="may not write traces"):
+        directory.authenticate(replaced_by(logs_only), Signal.TRACES)
+    state.put_key(key)
+    with pytest.raises(Forbidden, match="may not be used from"):
+        directory.authenticate(
+            replaced_by(changed(allowed_networks=["10.0.0.0/8"])), Signal.TRACES
+        )
+    state.put_key(key)
+    directory.authenticate(credentials, Signal.TRACES)
+    state.put_tenant(new_tenant("acme", {"traces": 90, "metrics": 30, "logs": 30}))
+    assert directory.authenticate(credentials, Signal.TRACES).retention_days == 90
+    state.remove_tenant("acme")
+    with pytest.raises(Forbidden, match="does not exist"):
+        directory.authenticate(credentials, Signal.TRACES)
+
+
+def test_S15_what_was_found_for_a_key_is_not_given_for_another_secret_header_or_signal() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme", signals=["traces"])
+    directory = directory_of(state)
+    directory.authenticate(Credentials(key.id, secret), Signal.TRACES)
+
+    with pytest.raises(Unauthenticated):
+        directory.authenticate(Credentials(key.id, "tfs_" + "0" * 64), Signal.TRACES)
+    with pytest.raises(Forbidden):
+        directory.authenticate(Credentials(key.id, secret, tenant_id="globex"), Signal.TRACES)
+    with pytest.raises(Forbidden):
+        directory.authenticate(Credentials(key.id, secret), Signal.LOGS)
+
+
+def test_a_key_that_was_used_ends_when_its_time_is_over() -> None:
+    state = state_of("acme")
+    key, secret = add_key(state, PEPPERS, "acme", works_until=int(NOW) + 1)
+    times = iter([NOW, NOW, NOW + 1, NOW + 1])
+    directory = Directory(peppers=PEPPERS, clock=lambda: next(times))
+    directory.state = state
+
+    directory.authenticate(Credentials(key.id, secret), Signal.TRACES)
+    directory.authenticate(Credentials(key.id, secret), Signal.TRACES)
+
+    with pytest.raises(Unauthenticated, match="revoked or expired"):
+        directory.authenticate(Credentials(key.id, secret), Signal.TRACES)
