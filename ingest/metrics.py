@@ -8,6 +8,9 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from ingest.plain_metrics import PlainCounter, PlainHistogram
+from ingest.signals import Signal
+
 _LATENCY_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 # --- receivers ---------------------------------------------------------------------------------
@@ -44,10 +47,11 @@ TLS_CERTIFICATE_EXPIRES = Gauge(
 )
 
 # --- gateway -----------------------------------------------------------------------------------
-ITEMS_ACKED = Counter(
+ITEMS_ACKED = PlainCounter(
     "telemetryflow_ingest_items_acked",
     "Spans, log records or data points answered as accepted, all of them durable in the log",
-    ["signal"],
+    "signal",
+    tuple(Signal),
 )
 ITEMS_REJECTED = Counter(
     "telemetryflow_ingest_items_rejected",
@@ -79,11 +83,12 @@ CARDINALITY_BYTES = Gauge(
     "telemetryflow_ingest_cardinality_bytes",
     "Memory of the series and attribute keys that are known of tenants with a limit to new ones",
 )
-EXPORT_SECONDS = Histogram(
+EXPORT_SECONDS = PlainHistogram(
     "telemetryflow_ingest_export_seconds",
     "Time from a complete request to its durable answer",
-    ["signal"],
-    buckets=_LATENCY_SECONDS,
+    "signal",
+    tuple(Signal),
+    bounds=_LATENCY_SECONDS,
 )
 BLOCK_ROWS = Histogram(
     "telemetryflow_ingest_block_rows",

@@ -15,7 +15,7 @@ REQUESTS_MAX: Final = 100_000
 
 
 class RecentRequests:
-    """Remembers requests by identity (16 bytes that include tenant and signal).
+    """Remembers requests by identity (bytes that include tenant and signal).
 
     With a window of nothing each request is made durable as often as it comes, unless the same
     one is under way.
@@ -24,7 +24,8 @@ class RecentRequests:
     def __init__(self, *, window_seconds: float, requests_max: int = REQUESTS_MAX) -> None:
         self._window_seconds = window_seconds
         self._requests_max = requests_max
-        self._pending: dict[bytes, asyncio.Future[bool]] = {}
+        # Under way, with what repeats wait for once there are any.
+        self._pending: dict[bytes, asyncio.Future[bool] | None] = {}
         self._durable: dict[bytes, float] = {}  # oldest first
 
     async def claim(self, identity: bytes) -> bool:
@@ -32,18 +33,24 @@ class RecentRequests:
 
         Waits while another caller has the claim.
         """
-        while (pending := self._pending.get(identity)) is not None:
+        while identity in self._pending:
+            pending = self._pending[identity]
+            if pending is None:
+                pending = asyncio.get_running_loop().create_future()
+                self._pending[identity] = pending
             if await asyncio.shield(pending):
                 return False
         stored_at = self._durable.get(identity)
         if stored_at is not None and stored_at >= monotonic() - self._window_seconds:
             return False
-        self._pending[identity] = asyncio.get_running_loop().create_future()
+        self._pending[identity] = None
         return True
 
     def end(self, identity: bytes, *, durable: bool) -> None:
         """The request is durable, or it is not known to be."""
-        self._pending.pop(identity).set_result(durable)
+        pending = self._pending.pop(identity)
+        if pending is not None:
+            pending.set_result(durable)
         if durable and self._window_seconds:
             now = monotonic()
             self._durable.pop(identity, None)

@@ -23,8 +23,7 @@ class RowRange(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """The outcome of one request: items = accepted + the sum of `rejected` (by reason).
 
     `warnings` counts repairs by kind; the items concerned were accepted. `guarded` tells which

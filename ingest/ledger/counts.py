@@ -32,6 +32,8 @@ COUNTS_PER_DOCUMENT_MAX: Final = 1_000
 # Tenants, minutes, events and reasons that are counted between two flushes; more are summed up
 # under the tenant "".
 KEYS_MAX: Final = 100_000
+# Received and acked at once, as nearly all are; told as both.
+_TAKEN: Final = "taken"
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,9 @@ class GatewayCounts:
 
     def answered(self, at: At, *, accepted: int, rejected: Mapping[str, int]) -> None:
         """A request was answered: *accepted* items are durable in blocks of that minute."""
+        if not rejected:
+            self.add(at, _TAKEN, accepted)
+            return
         self.add(at, "received", accepted + sum(rejected.values()))
         self.add(at, "acked", accepted)
         for reason, items in rejected.items():
@@ -103,6 +108,11 @@ class GatewayCounts:
             del self._untold[0]
 
     def _gather(self, samples: list[list[Any]]) -> None:
+        for (at, event, reason), n in list(self._counts.items()):
+            if event == _TAKEN:
+                del self._counts[at, event, reason]
+                self._counts[at, "received", ""] += n
+                self._counts[at, "acked", ""] += n
         counts = [[*at, event, reason, n] for (at, event, reason), n in self._counts.items()]
         self._counts.clear()
         for first in range(0, len(counts) or len(samples), COUNTS_PER_DOCUMENT_MAX):

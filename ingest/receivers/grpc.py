@@ -40,6 +40,8 @@ RESPONSE_HEADERS: Final = (
     (b"grpc-accept-encoding", b"identity,gzip,zstd"),
 )
 TRAILERS_OK: Final = ((b"grpc-status", b"0"),)
+# Looked up once: a member of an enum costs as much as a call.
+_PROTOBUF: Final = Encoding.PROTOBUF
 EMPTY_MESSAGE: Final = bytes(PREFIX_BYTES)
 _HTTP_REFUSALS: Final = {
     405: ((b":status", b"405"), (b"allow", b"POST")),
@@ -350,13 +352,13 @@ class GrpcConnection(asyncio.BufferedProtocol):
         try:
             if compression is not IDENTITY:
                 body = await inflated(body, compression, call.hold, self._limits)
-            answer = await self._gateway.export(signal, head.credentials, Encoding.PROTOBUF, body)
+            answer = await self._gateway.export(signal, head.credentials, _PROTOBUF, body)
             if answer is FULL_SUCCESS:
                 self._counts.requests[signal, "ok"] += 1
                 self._answer(call, EMPTY_MESSAGE)
             else:
                 self._counts.requests[signal, "partial" if answer.rejected else "ok"] += 1
-                message = encoded_answer(signal, Encoding.PROTOBUF, answer)
+                message = encoded_answer(signal, _PROTOBUF, answer)
                 self._answer(call, b"\0%b%b" % (len(message).to_bytes(4, "big"), message))
         except asyncio.CancelledError:
             if not call.expired:
