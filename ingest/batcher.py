@@ -102,7 +102,8 @@ class _Open:
 class _Way:
     """How blocks of one key get to the log: one is open, a few are on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: _Key) -> None:
+        self.key = key
         self.opened: _Open | None = None
         self.blocks_on_the_way = 0
         self.room = asyncio.Semaphore(BLOCKS_ON_THE_WAY_MAX)
@@ -122,7 +123,7 @@ class Batcher:
         self._lanes = lanes
         self._limits = limits
         self._compress = compress
-        self._ways: dict[_Key, _Way] = {}
+        self._ways: dict[tuple[int, Signal, int], _Way] = {}
         self._spare: dict[tuple[Signal, int], list[Encoder]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._own_blocks = asyncio.Semaphore(CODEC_THREADS)
@@ -142,13 +143,14 @@ class Batcher:
         held_up = self._log.held_up(TOPIC_OF_SIGNAL[signal], lane)
         if held_up:
             raise Unavailable(held_up)
-        key = _Key(lane, signal, request.retention_days)
-        if len(request.body) >= OWN_BLOCK_BYTES_MIN:
-            return await self._append_own_block(key, request, took)
-        way = self._ways.get(key)
+        # A plain tuple finds what is kept under a key, and costs a third of one.
+        way = self._ways.get((lane, signal, request.retention_days))
         if way is None:
-            way = self._ways[key] = _Way()
-        appended, opened = await self._decode_into_open(key, way, request)
+            key = _Key(lane, signal, request.retention_days)
+            way = self._ways[key] = _Way(key)
+        if len(request.body) >= OWN_BLOCK_BYTES_MIN:
+            return await self._append_own_block(way.key, request, took)
+        appended, opened = await self._decode_into_open(way, request)
         took(appended.items)
         if appended.accepted:
             durable: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -162,63 +164,59 @@ class Batcher:
 
     async def close(self) -> None:
         """Make everything open durable; to be called when no more requests come."""
-        for key, way in self._ways.items():
+        for way in self._ways.values():
             if way.opened is not None:
-                await self._close_block(key, way, way.opened)
+                await self._close_block(way, way.opened)
         while self._tasks:
             await asyncio.wait(self._tasks)
         self._threads.shutdown()
 
-    async def _decode_into_open(
-        self, key: _Key, way: _Way, request: Request
-    ) -> tuple[Appended, _Open]:
+    async def _decode_into_open(self, way: _Way, request: Request) -> tuple[Appended, _Open]:
         if way.in_line:
-            return await self._decode_in_line(key, way, request)
-        opened = way.opened or self._open_block(key, way)
+            return await self._decode_in_line(way, request)
+        opened = way.opened or self._open_block(way)
         try:
             return _encoded(opened.encoder, request), opened
         except BlockFull:
-            return await self._decode_in_line(key, way, request)
+            return await self._decode_in_line(way, request)
 
-    async def _decode_in_line(
-        self, key: _Key, way: _Way, request: Request
-    ) -> tuple[Appended, _Open]:
+    async def _decode_in_line(self, way: _Way, request: Request) -> tuple[Appended, _Open]:
         way.in_line += 1
         try:
             async with asyncio.timeout(DURABLE_SECONDS_MAX), way.line:
-                return await self._decode_when_there_is_room(key, way, request)
+                return await self._decode_when_there_is_room(way, request)
         except TimeoutError:
             raise _too_late() from None
         finally:
             way.in_line -= 1
 
     async def _decode_when_there_is_room(
-        self, key: _Key, way: _Way, request: Request
+        self, way: _Way, request: Request
     ) -> tuple[Appended, _Open]:
         while True:
-            opened = way.opened or self._open_block(key, way)
+            opened = way.opened or self._open_block(way)
             try:
                 return _encoded(opened.encoder, request), opened
             except BlockFull:
-                await self._close_block(key, way, opened)
+                await self._close_block(way, opened)
 
-    def _open_block(self, key: _Key, way: _Way) -> _Open:
-        opened = way.opened = _Open(self._take_encoder(key))
+    def _open_block(self, way: _Way) -> _Open:
+        opened = way.opened = _Open(self._take_encoder(way.key))
         loop = asyncio.get_running_loop()
         wait_seconds = self._limits.wait_ms / 1000
-        opened.timer = loop.call_later(wait_seconds, self._on_due, key, way, opened)
+        opened.timer = loop.call_later(wait_seconds, self._on_due, way, opened)
         opened.late = loop.call_later(
             wait_seconds + DURABLE_SECONDS_MAX, _fail, opened.members, _too_late()
         )
         return opened
 
-    def _on_due(self, key: _Key, way: _Way, opened: _Open) -> None:
+    def _on_due(self, way: _Way, opened: _Open) -> None:
         """Its time is over; behind other blocks it may still grow, since it could not be stored."""
         opened.due = True
         if way.blocks_on_the_way == 0:
-            self._spawn(self._close_block(key, way, opened))
+            self._spawn(self._close_block(way, opened))
 
-    async def _close_block(self, key: _Key, way: _Way, opened: _Open) -> None:
+    async def _close_block(self, way: _Way, opened: _Open) -> None:
         """Send *opened* on its way, unless another task did so while this one waited for room."""
         await way.room.acquire()
         if way.opened is not opened:
@@ -228,16 +226,16 @@ class Batcher:
         if opened.timer is not None:
             opened.timer.cancel()
         way.blocks_on_the_way += 1
-        self._spawn(self._deliver(key, way, opened))
+        self._spawn(self._deliver(way, opened))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, key: _Key, way: _Way, opened: _Open) -> None:
+    async def _deliver(self, way: _Way, opened: _Open) -> None:
         """Compress and append; then tell everyone who waits."""
-        loop = asyncio.get_running_loop()
+        loop, key = asyncio.get_running_loop(), way.key
         minute = minute_now()
         try:
             records = await loop.run_in_executor(
@@ -261,7 +259,7 @@ class Batcher:
             way.blocks_on_the_way -= 1
             way.room.release()
             if way.opened is not None and way.opened.due:
-                self._spawn(self._close_block(key, way, way.opened))
+                self._spawn(self._close_block(way, way.opened))
 
     async def _append_own_block(
         self, key: _Key, request: Request, took: Callable[[int], None]

@@ -229,7 +229,7 @@ class Gateway:
         refused = Appended(0, {"quota": items} if items else {}, {}, ())
         at = At(minute_now(), tenant, signal)
         self._counts.answered(at, accepted=0, rejected=refused.rejected)
-        _count(signal, refused)
+        _count_rejected(signal, refused.rejected)
         return refused
 
     async def _store(
@@ -264,8 +264,11 @@ class Gateway:
         crash_point("gateway.after_ack_before_reply")
         at = At(minute, tenant, signal)
         self._counts.answered(at, accepted=appended.accepted, rejected=appended.rejected)
-        _count(signal, appended)
+        metrics.ITEMS_ACKED.counts[signal] += appended.accepted
+        if appended.warnings:
+            _count_warnings(signal, appended.warnings)
         if appended.rejected:
+            _count_rejected(signal, appended.rejected)
             receipt = Receipt(
                 *(tenant, request.received_ns, request.retention_days, request.workspace_id)
             )
@@ -342,9 +345,11 @@ def _explained(counts: Mapping[str, int], texts: Mapping[str, str]) -> list[str]
     return [f"{count}: {texts[name]}" for name, count in counts.items()]
 
 
-def _count(signal: Signal, appended: Appended) -> None:
-    metrics.ITEMS_ACKED.counts[signal] += appended.accepted
-    for reason, items in appended.rejected.items():
+def _count_rejected(signal: Signal, rejected: Mapping[str, int]) -> None:
+    for reason, items in rejected.items():
         metrics.ITEMS_REJECTED.labels(signal, reason).inc(items)
-    for kind, repairs in appended.warnings.items():
+
+
+def _count_warnings(signal: Signal, warnings: Mapping[str, int]) -> None:
+    for kind, repairs in warnings.items():
         metrics.ITEM_WARNINGS.labels(signal, kind).inc(repairs)

@@ -7,12 +7,10 @@ twentieth of all that it costs. Here only the event loop counts, so there is not
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from math import inf
 
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class PlainCounter(Collector):
@@ -57,7 +55,7 @@ class PlainHistogram(Collector):
     def collect(self) -> Iterator[Metric]:
         """What Prometheus is shown: each bucket with those below it."""
         family = HistogramMetricFamily(*self._family)
-        bounds = [floatToGoString(bound) for bound in (*self._bounds, inf)]
+        bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         for value, buckets in self._buckets.items():
             below = list(zip(bounds, accumulate(buckets), strict=True))
             family.add_metric([value], below, self._sums[value])

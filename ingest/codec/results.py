@@ -40,7 +40,7 @@ class Appended(NamedTuple):
     @property
     def items(self) -> int:
         """All of them, accepted or not."""
-        return self.accepted + sum(self.rejected.values())
+        return self.accepted + sum(self.rejected.values()) if self.rejected else self.accepted
 
 
 @dataclass(frozen=True, slots=True)
