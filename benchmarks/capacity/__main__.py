@@ -23,7 +23,7 @@ import psutil
 from benchmarks.capacity import scenarios
 from benchmarks.capacity.baseline import slower
 from benchmarks.capacity.costs import keep_costs
-from benchmarks.capacity.measure import cores
+from benchmarks.capacity.measure import cores, slowdown_by_neighbours
 from benchmarks.capacity.report import page
 
 CACHED_COLLECTOR: Final = Path.home() / ".cache/telemetryflow/peers/otelcol"
@@ -79,6 +79,7 @@ def _machine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "disk_free_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
         "load_average": os.getloadavg(),
+        "slowdown_by_neighbours": slowdown_by_neighbours(),
     }
 
 

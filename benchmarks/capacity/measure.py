@@ -18,6 +18,10 @@ from benchmarks.capacity.load import SECONDS_MAX, Options, quantile_ms
 ROUNDS: Final = 3
 # Of a round, so many requests warm up: code is compiled, buffers have grown, caches are filled.
 WARM_UP_PART: Final = 4
+_WORK: Final = (
+    "run = lambda: (time.process_time(), sum(each * each for each in range(2_000_000)))[0]",
+    "print(min(-run() + time.process_time() for _ in range(5)))",
+)
 
 
 class Stored(Protocol):
@@ -74,6 +78,39 @@ def cores() -> tuple[list[int], list[int]]:
     found = sorted(os.sched_getaffinity(0))
     middle = len(found) // 2
     return found[middle:], found[:middle] or found
+
+
+def slowdown_by_neighbours() -> float:
+    """How many times longer the cores of what is measured take while the others are busy too.
+
+    Cores of a virtual machine are often halves of one real core: then it is nearly two, and what a
+    figure says is the cost on a busy machine.
+    """
+    own, other = cores()
+    if set(own) == set(other):
+        return 1.0
+    alone = _work_seconds(own)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in other]
+    try:
+        for process in busy:
+            pin(process.pid, other)
+        return _work_seconds(own) / alone
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def _work_seconds(to: list[int]) -> float:
+    """CPU seconds of always the same work on these cores: the least of several."""
+    program = "import time; " + "; ".join(_WORK)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        check=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, to),
+    )
+    return float(done.stdout)
 
 
 def pin(pid: int, to: list[int]) -> None:

@@ -96,11 +96,19 @@ def _about(result: Mapping[str, Any]) -> str:
         f"{machine['python']}; {result['began']}, {result['seconds']} s. What is measured ran on "
         f"cores {machine['cores_measured']}, the load and engines on "
         f"{machine['cores_of_load_and_engines']}. Load average at the end: "
-        f"{machine['load_average'][0]:.1f}.</p>"
+        f"{machine['load_average'][0]:.1f}. {_neighbours(machine)}</p>"
         "<p>CPU travels between machines better than requests a second, so that is what counts "
         "here: 1.0 s of CPU per million spans means that one core carries a million spans a "
         "second. All processes of a run meet the same machine and the same bodies, so compare bars "
         "of one plot rather than digits of two reports.</p>" + missing
+    )
+
+
+def _neighbours(machine: Mapping[str, Any]) -> str:
+    slowdown = machine["slowdown_by_neighbours"]
+    return (
+        f"The same work takes {slowdown:.1f} times as much CPU while the other cores are busy, as "
+        "they are here."
     )
 
 
