@@ -40,8 +40,7 @@ RESPONSE_HEADERS: Final = (
     (b"grpc-accept-encoding", b"identity,gzip,zstd"),
 )
 TRAILERS_OK: Final = ((b"grpc-status", b"0"),)
-# Looked up once: a member of an enum costs as much as a call.
-_PROTOBUF: Final = Encoding.PROTOBUF
+_PROTOBUF: Final = Encoding.PROTOBUF  # looked up once: that costs as much as a call
 EMPTY_MESSAGE: Final = bytes(PREFIX_BYTES)
 _HTTP_REFUSALS: Final = {
     405: ((b":status", b"405"), (b"allow", b"POST")),

@@ -13,9 +13,7 @@ BOUNDS = (0.5, 1, 2.5)
 def shown(name: str) -> Sequence[str]:
     """The lines of one metric, without its name and the time of its creation."""
     lines = generate_latest(REGISTRY).decode().splitlines()
-    return [
-        line.replace(name, "NAME") for line in lines if name in line and "_created" not in line
-    ]
+    return [line.replace(name, "NAME") for line in lines if name in line and "_created" not in line]
 
 
 def new_name() -> str:
