@@ -3,6 +3,7 @@
 Those that need ClickHouse share one: starting it takes longer than they do.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -122,11 +123,14 @@ READING_MUTANTS: Final = (
 )
 
 
-@pytest.fixture
-def copy(tmp_path: Path, telemetry_engine: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def copy(
+    tmp_path_factory: pytest.TempPathFactory, telemetry_engine: EmbeddedServer
+) -> Iterator[Path]:
     """The source, free to be broken; its tests use the engine of these."""
-    monkeypatch.setenv(PORT_OF_ENGINE, str(telemetry_engine.port))
-    return copy_of_source(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PORT_OF_ENGINE, str(telemetry_engine.port))
+        yield copy_of_source(tmp_path_factory.mktemp("source"))
 
 
 @pytest.mark.parametrize("mutant", READING_MUTANTS, ids=lambda mutant: mutant.name)
