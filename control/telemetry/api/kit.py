@@ -13,6 +13,10 @@ from shared.http.call import Answer, Call
 
 KEPT_SECONDS: Final = 300.0
 CACHE_HEADER: Final = "X-Cache"
+# What the routes declare.
+ANSWER_HEADERS: Final = {
+    CACHE_HEADER: "HIT or MISS for a range that is given and over; else BYPASS",
+}
 
 
 async def answered(

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered
 from control.telemetry.queries import logs, patterns
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
@@ -18,7 +18,10 @@ from shared.http.routes import Routes
 from shared.spreadsheets import cell_of
 
 routes = Routes(
-    "Telemetry: logs", "Log records: search, volume, context, export.", is_open_to_keys=True
+    "Telemetry: logs",
+    "Log records: search, volume, context, export.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 _COLUMNS: Final = (
@@ -102,6 +105,7 @@ async def list_log_patterns(call: Call, query: patterns.PatternsQuery) -> Answer
     query=LogExport,
     content_type="application/x-ndjson",
     other_content_types=("text/csv",),
+    item=logs.LogView,
 )
 async def export_logs(call: Call, query: LogExport) -> web.StreamResponse:
     """Take log records out, the newest first, as NDJSON or CSV; at most 100 000 at once.

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered
 from control.telemetry.queries import aggregate, metric_catalogue
 from control.telemetry.queries.filters import filter_of
 from control.telemetry.queries.logs import ValueList
@@ -26,6 +26,7 @@ routes = Routes(
     "Telemetry: metrics",
     "Metrics: names, labels, values, exemplars; any numbers.",
     is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 _PERMISSIONS = {

@@ -2,14 +2,17 @@
 
 from functools import partial
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered
 from control.telemetry.queries import services
 from control.telemetry.queries.answers import RangeQuery
 from shared.http.call import Answer, Call
 from shared.http.routes import Routes
 
 routes = Routes(
-    "Telemetry: services", "Which services there are, and how they do.", is_open_to_keys=True
+    "Telemetry: services",
+    "Which services there are, and how they do.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 

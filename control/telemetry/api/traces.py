@@ -4,7 +4,7 @@ from functools import partial
 
 import orjson
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered
 from control.telemetry.queries import attributes, traces
 from control.telemetry.queries.engine import reading
 from control.telemetry.queries.logs import ValueList
@@ -14,7 +14,10 @@ from shared.http.models import View
 from shared.http.routes import Routes
 
 routes = Routes(
-    "Telemetry: traces", "Spans and traces: search, waterfall, latencies.", is_open_to_keys=True
+    "Telemetry: traces",
+    "Spans and traces: search, waterfall, latencies.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 
