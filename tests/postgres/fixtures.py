@@ -1,5 +1,6 @@
 """Fixtures: a server for the run, a database for a test, cloned from a migrated template."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -17,11 +18,17 @@ from shared.postgres.migrate import create_database, migrate, migrations
 from tests.postgres.server import PostgresServer
 
 TEMPLATE: Final = "template_telemetryflow"
+# Port and folder of a server that runs already, for tests that other tests run.
+PLACE_OF_SERVER: Final = "TESTS_POSTGRES"
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for all tests of this process; tests that kill one start their own."""
+    if place := os.environ.get(PLACE_OF_SERVER):
+        port, _, data = place.partition(" ")
+        yield PostgresServer(Path(data), port=int(port))
+        return
     folder = Path(tempfile.mkdtemp(prefix="telemetryflow-postgres-"))
     try:
         with PostgresServer(folder) as server:
