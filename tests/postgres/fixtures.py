@@ -50,10 +50,12 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 async def migrated(server: PostgresServer) -> PostgresAddress:
     """A new database of *server* with all tables."""
-    template = server.address.at(TEMPLATE)
-    await create_database(template)
-    if await migrate(template, migrations("control")):
-        await write_catalogue(template)
+    if not server.has_template:
+        template = server.address.at(TEMPLATE)
+        await create_database(template)
+        if await migrate(template, migrations("control")):
+            await write_catalogue(template)
+        server.has_template = True
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(**server.address.options())
     try:

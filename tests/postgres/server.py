@@ -38,6 +38,8 @@ class PostgresServer:
         self.data = data
         self._settings = Settings(telemetryflow_data_dir=str(data), db_port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
+        # Whether it holds the template that databases of tests are cloned from.
+        self.has_template = False
 
     def __enter__(self) -> Self:
         self.start()

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from control.telemetry.api.kit import ANSWER_HEADERS, answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered, answered_in_range
 from control.telemetry.queries import logs, patterns
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
@@ -40,9 +40,7 @@ class LogExport(logs.LogFilter):
 @routes.get("/telemetry/logs", permission="logs:read", query=logs.LogFilter, answer=logs.LogList)
 async def list_logs(call: Call, query: logs.LogFilter) -> Answer:
     """List log records, the newest first."""
-    return await answered(
-        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, logs.search_logs)
 
 
 @routes.get(
@@ -50,9 +48,7 @@ async def list_logs(call: Call, query: logs.LogFilter) -> Answer:
 )
 async def query_logs(call: Call, query: logs.LogFilter) -> Answer:
     """Search log records by words, severity, service and filters."""
-    return await answered(
-        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, logs.search_logs)
 
 
 @routes.get(
@@ -60,7 +56,7 @@ async def query_logs(call: Call, query: logs.LogFilter) -> Answer:
 )
 async def get_log_histogram(call: Call, query: logs.VolumeQuery) -> Answer:
     """Count log records over time, by severity."""
-    return await answered(call, query, partial(logs.log_volume, query=query), span=query.fixed_span)
+    return await answered_in_range(call, query, logs.log_volume)
 
 
 @routes.get(
@@ -80,7 +76,7 @@ async def get_log_context(call: Call, query: logs.ContextQuery) -> Answer:
 )
 async def list_log_values(call: Call, query: logs.ValuesQuery) -> Answer:
     """List the most frequent values of a field, with counts."""
-    return await answered(call, query, partial(logs.log_values, query=query), span=query.fixed_span)
+    return await answered_in_range(call, query, logs.log_values)
 
 
 @routes.get(
@@ -94,9 +90,7 @@ async def list_log_patterns(call: Call, query: patterns.PatternsQuery) -> Answer
 
     More than 20 000 records are sampled; the answer says how many were looked at.
     """
-    return await answered(
-        call, query, partial(patterns.log_patterns, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, patterns.log_patterns)
 
 
 @routes.get(

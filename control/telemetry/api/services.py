@@ -1,8 +1,6 @@
 """Routes of services."""
 
-from functools import partial
-
-from control.telemetry.api.kit import ANSWER_HEADERS, answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered_in_range
 from control.telemetry.queries import services
 from control.telemetry.queries.answers import RangeQuery
 from shared.http.call import Answer, Call
@@ -21,9 +19,7 @@ routes = Routes(
 )
 async def list_telemetry_services(call: Call, query: RangeQuery) -> Answer:
     """List the services that sent spans, with rate, errors and durations."""
-    return await answered(
-        call, query, partial(services.list_services, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_services)
 
 
 @routes.get(
@@ -34,9 +30,7 @@ async def list_telemetry_services(call: Call, query: RangeQuery) -> Answer:
 )
 async def get_red(call: Call, query: services.RedQuery) -> Answer:
     """Get rate, errors and durations of a service (or all) over time."""
-    return await answered(
-        call, query, partial(services.red_series, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.red_series)
 
 
 @routes.get(
@@ -47,9 +41,7 @@ async def get_red(call: Call, query: services.RedQuery) -> Answer:
 )
 async def list_telemetry_operations(call: Call, query: services.OperationQuery) -> Answer:
     """List the operations of a service (or all), with rate, errors and durations."""
-    return await answered(
-        call, query, partial(services.list_operations, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_operations)
 
 
 @routes.get(
@@ -60,6 +52,4 @@ async def list_telemetry_operations(call: Call, query: services.OperationQuery) 
 )
 async def list_dependencies(call: Call, query: RangeQuery) -> Answer:
     """List which services call which others."""
-    return await answered(
-        call, query, partial(services.list_dependencies, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_dependencies)
