@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.control.people import seed
 from tests.control.product import Running
 
-EXAMPLES_MAX = 8
+EXAMPLES_MAX = 4
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ TELEMETRY = (
 )
 ALL_ELSE = ("--exclude-path-regex", "/telemetry/")
 # Who may do little is refused before anything is read: a few random requests of each operation.
-FEW = (*ALL_ELSE, "--phases", "fuzzing", "--max-examples", "3")
+FEW = (*ALL_ELSE, "--phases", "fuzzing", "--max-examples", "2")
 
 
 @pytest.mark.timeout(300)
