@@ -8,6 +8,8 @@ FUZZ_SECONDS ?= 15
 SEEDS ?= 100
 ITEMS ?= 100000
 SCALE ?= 1
+# A file at a time for each; the long ones come first (tests/conftest.py).
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run migrate new-module proto test format lint bench bench-queries capacity fuzz asan attacks chaos crash-matrix \
@@ -26,8 +28,8 @@ new-module: $(VENV)/.built ## scaffold a context: make new-module NUMBER=1600 NA
 	@$(BIN)/telemetryflow new-module $(NUMBER) $(NAME)
 
 test: $(VENV)/.dev $(VENV)/.built $(VENV)/.s3 ## all tests, linters and type checks among them
-	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/e2e tests/chaos -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests --ignore=tests/e2e --ignore=tests/chaos $(WORKERS)
+	$(BIN)/python -m pytest tests/e2e tests/chaos $(WORKERS)
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .

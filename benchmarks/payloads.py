@@ -38,6 +38,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from benchmarks.resources import pod_of, text
+
 SEED: Final = 42
 # 2026-06-15 12:00 UTC, when requests are received unless the caller says otherwise.
 NOW_NS: Final = 1_781_524_800_000_000_000
@@ -108,28 +110,12 @@ def _trace_id_mark(number: int) -> bytes:
     return _mark(_TRACE_ID, number) + bytes(8)
 
 
-def _text(key: str, value: str) -> KeyValue:
-    return KeyValue(key=key, value=AnyValue(string_value=value))
-
-
 def _number(key: str, value: int) -> KeyValue:
     return KeyValue(key=key, value=AnyValue(int_value=value))
 
 
-def _resource(random: Random, service: str) -> Resource:
-    host = random.randrange(10_000)
-    return Resource(
-        attributes=[
-            _text("service.name", service),
-            _text("service.namespace", "shop"),
-            _text("service.version", f"1.{random.randrange(40)}.{random.randrange(10)}"),
-            _text("service.instance.id", f"{random.getrandbits(128):032x}"),
-            _text("deployment.environment.name", "production"),
-            _text("host.name", f"ip-10-0-{host // 250}-{host % 250}.eu-central-1.internal"),
-            _text("k8s.pod.name", f"{service}-{random.getrandbits(40):010x}"),
-            _text("telemetry.sdk.language", "python"),
-        ]
-    )
+def _resource(random: Random) -> Resource:
+    return pod_of(random, random.choice(_SERVICES), hosts=10_000, hosts_of_subnet=250)
 
 
 def _span_attributes(random: Random) -> list[KeyValue]:
@@ -138,21 +124,21 @@ def _span_attributes(random: Random) -> list[KeyValue]:
     for tag in random.sample(("beta", "eu", "gold", "mobile"), 2):
         tags.array_value.values.add(string_value=tag)
     return [
-        _text("http.request.method", random.choice(_METHODS)),
-        _text("http.route", route),
-        _text("url.path", f"{route.split('{')[0]}/{random.randrange(1_000_000)}"),
+        text("http.request.method", random.choice(_METHODS)),
+        text("http.route", route),
+        text("url.path", f"{route.split('{')[0]}/{random.randrange(1_000_000)}"),
         _number("http.response.status_code", random.choice((200, 200, 200, 201, 404, 500))),
-        _text("server.address", f"{random.choice(_SERVICES[:-1])}.shop.svc.cluster.local"),
+        text("server.address", f"{random.choice(_SERVICES[:-1])}.shop.svc.cluster.local"),
         _number("server.port", 8080),
-        _text(
+        text(
             "user_agent.original",
             f"Mozilla/5.0 ({random.choice(('X11; Linux x86_64', 'Macintosh', 'Windows NT 10.0'))}) "
             f"AppleWebKit/537.36 Chrome/{random.randrange(120, 140)}.0 Safari/537.36",
         ),
-        _text("enduser.id", f"user-{random.randrange(50_000)}"),
+        text("enduser.id", f"user-{random.randrange(50_000)}"),
         KeyValue(key="cache.hit", value=AnyValue(bool_value=random.random() < 0.5)),
         KeyValue(key="cart.total", value=AnyValue(double_value=random.randrange(99_999) / 100)),
-        _text("user.city", random.choice(("München", "Kraków", "Oslo", "東京"))),
+        text("user.city", random.choice(("München", "Kraków", "Oslo", "東京"))),
         KeyValue(key="user.tags", value=tags),
     ]
 
@@ -169,13 +155,13 @@ def _fill_span(span: Span, random: Random, number: int) -> None:
     span.attributes.extend(_span_attributes(random))
     if random.random() < 0.2:
         event = span.events.add(name="exception", time_unix_nano=_time_mark(2 * number + 1))
-        event.attributes.append(_text("exception.type", "TimeoutError"))
+        event.attributes.append(text("exception.type", "TimeoutError"))
         event.attributes.append(
-            _text("exception.message", f"no answer in {random.randrange(5_000)} ms")
+            text("exception.message", f"no answer in {random.randrange(5_000)} ms")
         )
     if random.random() < 0.05:
         link = span.links.add(trace_id=_trace_id_mark(number // 5), span_id=_mark(_SPAN_ID, number))
-        link.attributes.append(_text("link.reason", "batch"))
+        link.attributes.append(text("link.reason", "batch"))
     if random.random() < 0.03:
         span.status.code = Status.STATUS_CODE_ERROR
         span.status.message = "deadline exceeded"
@@ -185,7 +171,7 @@ def _traces(random: Random, items: int) -> bytes:
     request = ExportTraceServiceRequest()
     for part in _shares(items, 2):
         resource_spans = request.resource_spans.add(
-            resource=_resource(random, random.choice(_SERVICES)),
+            resource=_resource(random),
             schema_url="https://opentelemetry.io/schemas/1.37.0",
         )
         for library, numbers in zip(("http", "sql"), _shares(len(part), 2), strict=False):
@@ -198,23 +184,23 @@ def _traces(random: Random, items: int) -> bytes:
 
 
 def _fill_log(record: LogRecord, random: Random, number: int) -> None:
-    text, severity = random.choice(_SEVERITIES)
+    level, severity = random.choice(_SEVERITIES)
     record.time_unix_nano = _time_mark(2 * number)
     record.observed_time_unix_nano = _time_mark(2 * number + 1)
-    record.severity_text = text
+    record.severity_text = level
     record.severity_number = severity
     record.body.string_value = (
         f"order {random.randrange(1_000_000)} of user-{random.randrange(50_000)} took "
-        f"{random.randrange(2_000)} ms: {random.choice(_OPERATIONS)} → {text.lower()}"
+        f"{random.randrange(2_000)} ms: {random.choice(_OPERATIONS)} → {level.lower()}"
     )
     record.attributes.extend(
         (
-            _text("code.function.name", "shop.orders.place_order"),
+            text("code.function.name", "shop.orders.place_order"),
             _number("code.line.number", random.randrange(500)),
-            _text("thread.name", f"worker-{random.randrange(16)}"),
-            _text("enduser.id", f"user-{random.randrange(50_000)}"),
-            _text("logger.name", "shop.orders"),
-            _text("deployment.cell", f"eu-central-1{random.choice('abc')}"),
+            text("thread.name", f"worker-{random.randrange(16)}"),
+            text("enduser.id", f"user-{random.randrange(50_000)}"),
+            text("logger.name", "shop.orders"),
+            text("deployment.cell", f"eu-central-1{random.choice('abc')}"),
         )
     )
     if number % 2:
@@ -226,9 +212,7 @@ def _fill_log(record: LogRecord, random: Random, number: int) -> None:
 def _logs(random: Random, items: int) -> bytes:
     request = ExportLogsServiceRequest()
     for part in _shares(items, 2):
-        resource_logs = request.resource_logs.add(
-            resource=_resource(random, random.choice(_SERVICES))
-        )
+        resource_logs = request.resource_logs.add(resource=_resource(random))
         scope_logs = resource_logs.scope_logs.add()
         scope_logs.scope.name = "shop.orders"
         for number in part:
@@ -238,10 +222,10 @@ def _logs(random: Random, items: int) -> bytes:
 
 def _point_attributes(random: Random) -> list[KeyValue]:
     return [
-        _text("http.request.method", random.choice(_METHODS)),
-        _text("http.route", random.choice(_ROUTES)),
+        text("http.request.method", random.choice(_METHODS)),
+        text("http.route", random.choice(_ROUTES)),
         _number("http.response.status_code", random.choice((200, 404, 500))),
-        _text("tenant.shard", f"shard-{random.randrange(500)}"),
+        text("tenant.shard", f"shard-{random.randrange(500)}"),
     ]
 
 
@@ -321,9 +305,7 @@ def _metrics(random: Random, items: int) -> bytes:
     request = ExportMetricsServiceRequest()
     names = ("queue.size", "http.requests", "http.duration", "rpc.duration", "gc.pause")
     for part in _shares(items, 2):
-        resource_metrics = request.resource_metrics.add(
-            resource=_resource(random, random.choice(_SERVICES))
-        )
+        resource_metrics = request.resource_metrics.add(resource=_resource(random))
         scope_metrics = resource_metrics.scope_metrics.add()
         scope_metrics.scope.name = "opentelemetry.instrumentation.http"
         points = 10 if len(part) >= 100 else 2  # of one metric; small requests hold all kinds too

@@ -166,9 +166,10 @@ def _shop_request(services: dict[str, Service]) -> None:
         web.set_attribute("http.response.status_code", 502 if failed else 201)
         if failed:
             web.set_status(StatusCode.ERROR, "payment failed")
-    for name in ("web", "checkout"):
-        services[name].count_request("/orders", failed)
-        services[name].record_seconds(time.monotonic() - begun, "/orders")
+        # Within the span, so that measurements have exemplars of it.
+        for name in ("web", "checkout"):
+            services[name].count_request("/orders", failed)
+            services[name].record_seconds(time.monotonic() - begun, "/orders")
 
 
 @contextmanager

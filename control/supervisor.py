@@ -291,7 +291,7 @@ class Supervisor:
         say("\nTelemetryFlow is ready.\n")
         say(f"  OTLP/gRPC   {host}:{settings.ingest_grpc_port}")
         say(f"  OTLP/HTTP   http://{host}:{settings.ingest_http_port}")
-        say(f"  API         {settings.app_url.rstrip('/')}/docs (port {settings.port})")
+        say(f"  API         http://localhost:{settings.port}/docs")
         clickhouse = settings.clickhouse_host or "127.0.0.1"
         say(f"  ClickHouse  http://{clickhouse}:{settings.clickhouse_port}")
         say(f"  Metrics     http://127.0.0.1:{settings.ingest_metrics_port}/metrics and ")

@@ -19,6 +19,7 @@ recognises what it has stored already. The metadata is one line of JSON of at mo
 
 import hashlib
 from base64 import b64decode, b64encode
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -126,14 +127,21 @@ class PlannedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Records of a plan that go into one INSERT: one table, retention class and encoding."""
+    """Records of a plan that go into one INSERT: one table, retention class and encoding.
+
+    They are in the order of their offsets.
+    """
 
     key: GroupKey
     records: tuple[PlannedRecord, ...]
 
     def between(self, first: int, end: int) -> tuple[PlannedRecord, ...]:
         """The records at offsets first <= offset < end."""
-        return tuple(one for one in self.records if first <= one.record.offset < end)
+        start, stop = (
+            bisect_left(self.records, offset, key=lambda one: one.record.offset)
+            for offset in (first, end)
+        )
+        return self.records[start:stop]
 
 
 def new_plan(

@@ -3,6 +3,8 @@
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +30,36 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# Files that take long, the longest first: they are begun before all others, so that none of them
+# runs alone at the end while the other workers have nothing left to do. Below `tests`.
+LONG: Final = (
+    "test_instructions.py",
+    "integration/control/test_openapi.py",
+    "model/test_exactly_once.py",
+    "mutants/test_mutants.py",
+    "mutants/test_reading_mutants.py",
+    "test_source.py",
+    "chaos/test_kafka_faults.py",
+    "chaos/test_outages.py",
+    "chaos/test_gateway_crashes.py",
+    "e2e/test_up.py",
+    "e2e/test_wheel.py",
+    "chaos/test_campaign.py",
+    "e2e/test_sdks.py",
+    "chaos/test_control_plane_outages.py",
+    "chaos/test_clocks_and_disks.py",
+    "chaos/test_usage.py",
+    "e2e/test_new_module.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of `LONG` first; the rest stays as it is, with the small unit tests at the end."""
+    tests = Path(__file__).parent
+    places = {tests / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,8 +12,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
 
 from benchmarks.dataset.skew import METHODS, ROUTES, SERVICES
-from benchmarks.dataset.spans import resource_of, text
+from benchmarks.dataset.spans import resource_of
 from benchmarks.dataset.templates import Marks, Template
+from benchmarks.resources import text
 
 METRICS: Final = 200
 SERIES_OF_BLOCK: Final = 20

@@ -18,6 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from benchmarks.dataset.skew import METHODS, OPERATIONS, PODS, SERVICES, error_share, ranked
 from benchmarks.dataset.templates import Marks, Template
+from benchmarks.resources import pod_of, text
 
 ITEMS: Final = 1_000
 _SIZES: Final = ((1, 1), (2, 4), (5, 12), (13, 40), (41, 200))
@@ -76,27 +77,9 @@ def _call(random: Random, own: list[Call], at: tuple[int, int, int], share: floa
     )  # fmt: skip
 
 
-def text(key: str, value: str) -> KeyValue:
-    """An attribute."""
-    return KeyValue(key=key, value=AnyValue(string_value=value))
-
-
 def resource_of(service: str, pod: int) -> Resource:
     """The same pod has the same attributes in every template."""
-    random = Random(f"{service}/{pod}")
-    host = random.randrange(200)
-    return Resource(
-        attributes=[
-            text("service.name", service),
-            text("service.namespace", "shop"),
-            text("service.version", f"1.{random.randrange(40)}.{random.randrange(10)}"),
-            text("service.instance.id", f"{random.getrandbits(128):032x}"),
-            text("deployment.environment.name", "production"),
-            text("host.name", f"ip-10-0-{host // 50}-{host % 50}.eu-central-1.internal"),
-            text("k8s.pod.name", f"{service}-{random.getrandbits(40):010x}"),
-            text("telemetry.sdk.language", "python"),
-        ]
-    )
+    return pod_of(Random(f"{service}/{pod}"), service, hosts=200, hosts_of_subnet=50)
 
 
 def _pod(seed: str, service: int) -> int:

@@ -6,7 +6,8 @@ rule allows it; the request itself is read by the page only when the environment
 caller's tenant allows it. Requests without a caller, such as a sign-in, go by the preflight's rule.
 
 Tokens travel in a header, never in a cookie: a preflight that passes gives a page nothing that it
-does not hold already.
+does not hold already. A WebSocket has no preflight, so its handshake is judged like one; pages of
+the API's own host need no rule.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from shared.errors import Forbidden, Invalid
 from shared.http.endpoint import CALLER
 from shared.http.problems import problem_response
 from shared.http.request_id import request_id_of
+from shared.http.sockets import asks_for_socket
 from shared.postgres.database import Database
 from shared.postgres.scope import PLATFORM
 from shared.repeating import repeat
@@ -32,7 +34,7 @@ from shared.settings import Settings
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 HEADERS: Final = ("Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Tenant-Id")
-EXPOSED: Final = "ETag, Retry-After, X-Request-Id, X-RateLimit-Remaining"
+EXPOSED: Final = "ETag, Retry-After, X-Cache, X-Request-Id, X-RateLimit-Remaining"
 PREFLIGHT_SECONDS: Final = 86_400
 # A change of a tenant's rules is in force on every process after so long.
 REFRESH_SECONDS: Final = 5.0
@@ -139,14 +141,12 @@ def cors_middleware(settings: Settings, tenants: TenantRules) -> Middleware:
         if request.method == "OPTIONS" and wanted is not None:
             asked = request.headers.get("Access-Control-Request-Headers", "")
             headers = allowed(origin, wanted, None, asked)
-            if headers is None:
-                refusal = Forbidden(
-                    "pages of this origin may not call the API: see CORS_ORIGIN and /cors"
-                )
-                refused = problem_response(request, refusal, request_id_of(request))
-                refused.headers.update(VARY)
-                return refused
-            return web.Response(status=204, headers=headers)
+            return (
+                _refused(request) if headers is None else web.Response(status=204, headers=headers)
+            )
+        is_socket = asks_for_socket(request) and origin.partition("://")[2] != request.host
+        if is_socket and allowed(origin, "GET", None, "Authorization") is None:
+            return _refused(request)
         response = await handler(request)
         headers = allowed(origin, request.method, request.get(CALLER))
         if not response.prepared:
@@ -157,6 +157,13 @@ def cors_middleware(settings: Settings, tenants: TenantRules) -> Middleware:
         return response
 
     return answer
+
+
+def _refused(request: web.Request) -> web.Response:
+    refusal = Forbidden("pages of this origin may not call the API: see CORS_ORIGIN and /cors")
+    refused = problem_response(request, refusal, request_id_of(request))
+    refused.headers.update(VARY)
+    return refused
 
 
 def _rules_of_environment(settings: Settings) -> Sequence[CorsRules]:

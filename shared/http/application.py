@@ -16,6 +16,7 @@ from shared.http.openapi import openapi
 from shared.http.problems import problem_response
 from shared.http.request_id import HEADER, request_id_of
 from shared.http.routes import Route, Routes
+from shared.http.sockets import with_headers_of_subprotocols
 from shared.http.throttle import Throttle
 from shared.otel.http_middleware import observe
 
@@ -45,7 +46,12 @@ def build_application(
         posts=IdempotentPosts(services.database),
     )
     application = web.Application(
-        middlewares=[observe, *[web.middleware(one) for one in middlewares], _surround],
+        middlewares=[
+            with_headers_of_subprotocols,
+            observe,
+            *[web.middleware(one) for one in middlewares],
+            _surround,
+        ],
         client_max_size=settings.api_body_bytes_max,
         handler_args={
             "max_line_size": HEADER_BYTES_MAX,

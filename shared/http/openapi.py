@@ -11,10 +11,29 @@ from pydantic.json_schema import models_json_schema
 from shared.http.models import Problem
 from shared.http.problems import PROBLEM_TYPE
 from shared.http.routes import Route, Routes
+from shared.http.sockets import HEADER as SUBPROTOCOLS
+from shared.http.sockets import PROTOCOL
 from shared.messaging.commands import ANYBODY, SIGNED_IN
 from shared.settings import Settings
 
 REFERENCE: Final = "#/components/schemas/{model}"
+_LIVE_HEADERS: Final = (
+    {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "description": "id of the last event of a stream that broke: what came since is first",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": SUBPROTOCOLS,
+        "in": "header",
+        "description": (
+            f"of browsers, which send no other header with a WebSocket: `{PROTOCOL}`, "
+            "`bearer.<accessToken>` and maybe `tenant.<id>`"
+        ),
+        "schema": {"type": "string"},
+    },
+)
 _MEANING: Final = {
     400: "The request is not right: `errors` says which fields, and why.",
     401: "The access token or API key is missing, expired or revoked: sign in, or refresh it.",
@@ -46,6 +65,7 @@ def openapi(modules: Sequence[Routes], settings: Settings) -> dict[str, Any]:
             "description": (
                 "Sign in with `POST /auth/login`, then send `Authorization: Bearer <accessToken>`. "
                 "Telemetry is read with API keys too. "
+                "`X-Tenant-Id` chooses another tenant of yours. "
                 "Errors are `application/problem+json`. Lists are pages; edits heed `If-Match`; a "
                 "`POST` with an `Idempotency-Key` is carried out once, however often it is sent."
             ),
@@ -71,7 +91,7 @@ def openapi(modules: Sequence[Routes], settings: Settings) -> dict[str, Any]:
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
     inputs = {route.body for route in routes if route.body}
-    outputs = {route.answer for route in routes if route.answer} | {Problem}
+    outputs = {one for route in routes for one in (route.answer, route.item) if one} | {Problem}
     wanted: list[Any] = [(model, "validation") for model in inputs]
     wanted += [(model, "serialization") for model in outputs]
     wanted.sort(key=lambda pair: pair[0].__name__)
@@ -167,7 +187,7 @@ def _inlined(shape: Any, definitions: dict[str, Any]) -> Any:
 
 
 def _headers(route: Route) -> list[dict[str, Any]]:
-    headers = []
+    headers = [*_LIVE_HEADERS] if route.is_live else []
     if route.is_versioned and route.method != "GET":
         headers.append(
             {
@@ -197,9 +217,19 @@ def _responses(route: Route) -> dict[str, Any]:
         success["content"] = {route.content_type: {"schema": {"type": "string"}}}
     for other in route.other_content_types:
         success["content"][other] = {"schema": {"type": "string"}}
+    if route.item is not None:
+        success["content"][route.content_type]["x-item-schema"] = _reference(route.item)
+    headers = dict(route.answer_headers)
     if route.is_versioned:
-        success["headers"] = {"ETag": {"schema": {"type": "string"}}}
+        headers["ETag"] = "the version, for `If-Match`"
+    if headers:
+        success["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
     responses = {str(route.status): success}
+    if route.is_live:
+        responses["101"] = {"description": "A WebSocket, for who asks to upgrade to one."}
     if route.is_versioned and route.method == "GET":
         responses["304"] = {"description": "Not changed since `If-None-Match`."}
     for status in sorted(_error_statuses(route)):

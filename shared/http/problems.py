@@ -92,9 +92,9 @@ def problem_response(request: web.Request, error: BaseException, request_id: str
 def _explained(
     error: BaseException, request: web.Request
 ) -> tuple[int, Mapping[str, str], str, list[FieldProblem]]:
-    if isinstance(error, TelemetryFlowError):
-        status = next(status for kind, status in STATUS_OF if isinstance(error, kind))
-        return status, _headers(error), str(error), _fields(error)
+    known = next((status for kind, status in STATUS_OF if isinstance(error, kind)), None)
+    if known is not None and isinstance(error, TelemetryFlowError):
+        return known, _headers(error), str(error), _fields(error)
     if isinstance(error, web.HTTPException) and error.status >= 400:
         allow = error.headers.get("Allow")
         headers = {"Allow": allow} if allow else {}

@@ -6,7 +6,7 @@ walked by tests.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -44,6 +44,12 @@ class Route:
     content_type: str = "application/json"
     # What the same answer may be besides.
     other_content_types: Sequence[str] = ()
+    # What a stream of those content types consists of.
+    item: type[BaseModel] | None = None
+    # Whether it goes on, as server-sent events or over a WebSocket, and takes up where it broke.
+    is_live: bool = False
+    # Headers of its answer, with what they say.
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -73,6 +79,8 @@ class Routes:
     description: str
     # What its routes say of API keys.
     is_open_to_keys: bool = False
+    # Headers of all answers.
+    answer_headers: Mapping[str, str] = field(default_factory=dict)
     found: list[Route] = field(default_factory=list)
 
     def add(self, method: str, path: str, *, permission: str, **options: Any) -> Declare:
@@ -89,6 +97,7 @@ class Routes:
                 permission=permission,
                 tag=self.tag,
                 is_open_to_keys=self.is_open_to_keys,
+                answer_headers=self.answer_headers,
                 **options,
             )
             self.found.append(route)

@@ -13,7 +13,7 @@ import pytest
 from backports import zstd
 from clickhouse_connect.driver.exceptions import DatabaseError
 
-from tests.integration.shared.embedded_server import EmbeddedServer
+from tests.integration.shared.embedded_server import EmbeddedServer, Reply
 
 COMPRESSIONS = (False, "lz4", "zstd", "gzip")
 TOKEN = "insert_deduplication_token"
@@ -69,6 +69,48 @@ async def test_the_async_client_of_clickhouse_connect_works(
         )
         assert [answer.result_rows[0][0] for answer in answers] == list(range(50))
         assert (await client.query("SELECT count() FROM items")).result_rows == [(1,)]
+
+
+async def test_parameters_that_are_too_long_for_a_url_come_in_a_form(
+    server: EmbeddedServer,
+) -> None:
+    many = [f"it's \\ {number}" for number in range(1_000)]
+    client = await clickhouse_connect.get_async_client(
+        host="127.0.0.1", port=server.port, autogenerate_session_id=False
+    )
+    async with client:
+        found = await client.query(
+            "SELECT arrayJoin({many:Array(String)}) AS one, {n:UInt8}",
+            parameters={"many": many, "n": 7},
+            settings={"max_result_rows": "1000"},
+        )
+        assert found.result_rows == [(one, 7) for one in many]
+        for too_much in (["x" * 131_073], [*many, "x" * 131_073]):
+            with pytest.raises(DatabaseError, match="at most 131072 bytes"):
+                await client.query("SELECT {m:Array(String)}", parameters={"m": too_much})
+
+
+def _form(*fields: tuple[str, str]) -> bytes:
+    parts = [
+        f"--x\r\nContent-Disposition: form-data; {name}\r\n\r\n{text}\r\n" for name, text in fields
+    ]
+    return "".join([*parts, "--x--\r\n"]).encode()
+
+
+def test_s44_a_form_reaches_no_further_than_a_body(server: EmbeddedServer, table: str) -> None:
+    def asked(body: bytes, **headers: str) -> Reply:
+        sent = {"Content-Type": "multipart/form-data; boundary=x", **headers}
+        return server.ask("", body=body, headers=sent)
+
+    one = ('name="query"', "SELECT 1")
+    assert asked(_form(('name="query"', "SELECT {n:UInt8}"), ('name="param_n"', "7"))).text == "7\n"
+    assert asked(_form(('name="query"', "SELECT * FROM file('/etc/passwd')"))).code == 497
+    assert asked(_form(one, *((f'name="{n}"', "") for n in range(1_000)))).code == 307
+    assert asked(_form(one, ('name="t"; filename="t"', "1"))).code == 48
+    assert asked(_form(one), **{"Content-Encoding": "gzip"}).code == 48
+    assert asked(b"no form").status == 400
+    insert = asked(_form(('name="query"', f"INSERT INTO {table} VALUES (1, 'a')")))
+    assert (insert.status, server.run(f"SELECT count() FROM {table}")) == (200, "1")
 
 
 def _frames(encoding: str, pieces: list[bytes]) -> bytes:

@@ -28,7 +28,7 @@ from tests.integration.shared.embedded_server import EmbeddedServer
 DATABASE = "telemetry"
 RETENTION_DAYS = 30
 # Of an engine that runs already, for tests that other tests run.
-PORT_OF_ENGINE = "TELEMETRYFLOW_TESTS_ENGINE_PORT"
+PORT_OF_ENGINE = "TESTS_ENGINE_PORT"
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from tests.e2e.control_plane import READY_SECONDS_MAX, ControlPlane
 from tests.e2e.processes import wait_for
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def plane() -> Iterator[ControlPlane]:
+    """One for all tests: each leaves it running."""
     folder = Path(tempfile.mkdtemp(prefix="telemetryflow-control-"))
     plane = ControlPlane(folder)
     try:

@@ -15,6 +15,7 @@ from tests.e2e.processes import ROOT
 
 BIN: Final = Path(sys.executable).parent
 COPIED: Final = ("control", "ingest", "shared", "tests", "pyproject.toml")
+MYPY_CACHE: Final = ".mypy_cache"
 STEP_SECONDS_MAX: Final = 240
 TESTS: Final = ("tests/unit/control/new_feature", "tests/integration/control/new_feature")
 NEW: Final = ("control/new_feature", *TESTS)
@@ -29,6 +30,9 @@ def copy(tmp_path: Path) -> Path:
             shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
         else:
             shutil.copy(ROOT / name, tmp_path / name)
+    # What mypy found out about the files that are the same here.
+    if (ROOT / MYPY_CACHE).is_dir():
+        shutil.copytree(ROOT / MYPY_CACHE, tmp_path / MYPY_CACHE)
     return tmp_path
 
 

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,9 @@ class Up:
     @property
     def environment(self) -> dict[str, str]:
         plain = {k: v for k, v in os.environ.items() if not k.startswith(("INGEST_", "OTEL_"))}
-        return {**plain, **self.ports, "TELEMETRYFLOW_DATA_DIR": str(self.data)}
+        # Tests ask again and again until something is there.
+        own = {"TELEMETRYFLOW_DATA_DIR": str(self.data), "THROTTLE_LIMIT": "100000"}
+        return {**plain, **self.ports, **own}
 
     def start(self) -> None:
         """Start and wait until it is ready."""
@@ -351,6 +354,47 @@ def test_a_key_reads_live_what_is_sent_and_the_API_is_told_by_the_log(started_up
         send_span(up.ports["INGEST_HTTP_PORT"], "live")
         while b'"operation":"live"' not in (line := tail.readline()):
             assert line, "the tail ended"
+
+
+@pytest.mark.timeout(240)
+def test_every_call_of_the_documentation_answers_with_data(started_up: Up, tmp_path: Path) -> None:
+    up, token = started_up, token_of_administrator(started_up)
+    code, text = up.run("send", "all", "--seconds", "3", "--rate", "100")
+    assert code == 0, text
+    page = (ROOT / "docs" / "querying.md").read_text()
+    page = page.replace("localhost:3000", f"localhost:{up.ports['PORT']}")
+    begin, calls, _key, query = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (get,) = re.findall(r"^get\(\).*", begin, re.MULTILINE)
+
+    def first(path: str) -> Any:
+        with asked(up, f"telemetry/{path}", token) as answer:
+            return next(iter(json.loads(answer.read())["data"]), {})
+
+    wait_for("measurements", lambda: bool(first("metrics/names?search=shop.requests")), 20)
+    wait_for("a trace", lambda: bool(first("traces?service=checkout")), 20)
+    wait_for("a line", lambda: bool(first("logs?service=checkout")), 20)
+    # Their catalogue takes up a new series within a minute.
+    wait_for("labels", lambda: bool(first("metrics/labels?metricName=shop.requests")), 90)
+    line = first("logs?service=checkout")
+    values = {"TOKEN": token, "TRACE_ID": line["traceId"], "TIME": line["time"], "ID": line["id"]}
+    for call in [*filter(None, calls.replace("seconds=60", "seconds=1").splitlines()), query]:
+        output = subprocess.run(
+            ["bash", "-c", f"{get}\n{call}"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "NAME": "shop.requests", **values},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        if "logs.csv" in call:
+            assert (tmp_path / "logs.csv").read_text().count("\n") > 100
+        elif "/tail" in call:
+            assert output.startswith("event: "), call
+        else:
+            told = json.loads(output)
+            known = ("data", "series", "spans", "resourceSpans", "before")
+            assert any(told.get(name) for name in known), (call, output[:1_000])
 
 
 def asked(up: Up, path: str, token: str, body: object = None) -> http.client.HTTPResponse:

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -70,7 +71,10 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     if chosen.unit_tests:
         return unit_tests(preload)
-    found = [target for target in targets if not fuzz(target, preload, chosen.seconds)]
+    # A target keeps one core busy.
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        passed = list(cores.map(lambda one: fuzz(one, preload, chosen.seconds), targets))
+    found = [target for target, has_passed in zip(targets, passed, strict=True) if not has_passed]
     if chosen.keep and not found:
         for target in targets:
             keep(target, preload)

@@ -13,6 +13,8 @@ ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("ingest", "shared", "control", "tests", "benchmarks", "pyproject.toml")
 RUN_SECONDS_MAX: Final = 120
 TESTS_FAILED: Final = 1
+# All others that are installed take longer to load than most of these tests.
+PLUGINS: Final = ("pytest_asyncio.plugin", "pytest_timeout")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
     """The tests, run on the source in *folder*."""
     # Neither this run's coverage and workers nor the checkout's own packages.
     env = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST")}
-    env |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     return subprocess.run(
         [
             sys.executable,
@@ -49,8 +55,7 @@ def outcome(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[s
             "pytest",
             "-q",
             "-x",
-            "-p",
-            "no:cacheprovider",
+            *(part for name in ("no:cacheprovider", *PLUGINS) for part in ("-p", name)),
             "--timeout=20",
             # A signal may strike where there is no line number, which pytest cannot report; a
             # thread ends the run, with the exit code of a failed test.

@@ -1,5 +1,6 @@
 """Fixtures: a server for the run, a database for a test, cloned from a migrated template."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -17,11 +18,17 @@ from shared.postgres.migrate import create_database, migrate, migrations
 from tests.postgres.server import PostgresServer
 
 TEMPLATE: Final = "template_telemetryflow"
+# Port and folder of a server that runs already, for tests that other tests run.
+PLACE_OF_SERVER: Final = "TESTS_POSTGRES"
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for all tests of this process; tests that kill one start their own."""
+    if place := os.environ.get(PLACE_OF_SERVER):
+        port, _, data = place.partition(" ")
+        yield PostgresServer(Path(data), port=int(port))
+        return
     folder = Path(tempfile.mkdtemp(prefix="telemetryflow-postgres-"))
     try:
         with PostgresServer(folder) as server:
@@ -43,10 +50,12 @@ def own_postgres() -> Iterator[PostgresServer]:
 
 async def migrated(server: PostgresServer) -> PostgresAddress:
     """A new database of *server* with all tables."""
-    template = server.address.at(TEMPLATE)
-    await create_database(template)
-    if await migrate(template, migrations("control")):
-        await write_catalogue(template)
+    if not server.has_template:
+        template = server.address.at(TEMPLATE)
+        await create_database(template)
+        if await migrate(template, migrations("control")):
+            await write_catalogue(template)
+        server.has_template = True
     name = f"test_{uuid4().hex}"
     connection = await asyncpg.connect(**server.address.options())
     try:

@@ -33,11 +33,13 @@ def free_port() -> int:
 class PostgresServer:
     """A context manager: the process ends with the block, whatever happens inside."""
 
-    def __init__(self, data: Path) -> None:
-        self.port = free_port()
+    def __init__(self, data: Path, *, port: int | None = None) -> None:
+        self.port = port or free_port()
         self.data = data
         self._settings = Settings(telemetryflow_data_dir=str(data), db_port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
+        # Whether it holds the template that databases of tests are cloned from.
+        self.has_template = False
 
     def __enter__(self) -> Self:
         self.start()

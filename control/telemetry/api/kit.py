@@ -1,11 +1,12 @@
 """What all routes here do: read for the caller's tenant, and keep what will not change."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import orjson
 from pydantic import BaseModel
 
+from control.telemetry.queries.answers import RangeQuery
 from control.telemetry.queries.engine import Reading, reading
 from control.telemetry.queries.time_range import TimeRange
 from shared.cache.keys import cache_key
@@ -13,6 +14,19 @@ from shared.http.call import Answer, Call
 
 KEPT_SECONDS: Final = 300.0
 CACHE_HEADER: Final = "X-Cache"
+# What the routes declare.
+ANSWER_HEADERS: Final = {
+    CACHE_HEADER: "HIT or MISS for a range that is given and over; else BYPASS",
+}
+
+Q = TypeVar("Q", bound=RangeQuery)
+
+
+async def answered_in_range(
+    call: Call, query: Q, load: Callable[[Reading, Q], Awaitable[BaseModel]]
+) -> Answer:
+    """What *load* gives for *query*; kept when its range is given and over."""
+    return await answered(call, query, lambda found: load(found, query), span=query.fixed_span)
 
 
 async def answered(

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered, answered_in_range
 from control.telemetry.queries import logs, patterns
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
@@ -18,7 +18,10 @@ from shared.http.routes import Routes
 from shared.spreadsheets import cell_of
 
 routes = Routes(
-    "Telemetry: logs", "Log records: search, volume, context, export.", is_open_to_keys=True
+    "Telemetry: logs",
+    "Log records: search, volume, context, export.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 _COLUMNS: Final = (
@@ -37,9 +40,7 @@ class LogExport(logs.LogFilter):
 @routes.get("/telemetry/logs", permission="logs:read", query=logs.LogFilter, answer=logs.LogList)
 async def list_logs(call: Call, query: logs.LogFilter) -> Answer:
     """List log records, the newest first."""
-    return await answered(
-        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, logs.search_logs)
 
 
 @routes.get(
@@ -47,9 +48,7 @@ async def list_logs(call: Call, query: logs.LogFilter) -> Answer:
 )
 async def query_logs(call: Call, query: logs.LogFilter) -> Answer:
     """Search log records by words, severity, service and filters."""
-    return await answered(
-        call, query, partial(logs.search_logs, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, logs.search_logs)
 
 
 @routes.get(
@@ -57,7 +56,7 @@ async def query_logs(call: Call, query: logs.LogFilter) -> Answer:
 )
 async def get_log_histogram(call: Call, query: logs.VolumeQuery) -> Answer:
     """Count log records over time, by severity."""
-    return await answered(call, query, partial(logs.log_volume, query=query), span=query.fixed_span)
+    return await answered_in_range(call, query, logs.log_volume)
 
 
 @routes.get(
@@ -77,7 +76,7 @@ async def get_log_context(call: Call, query: logs.ContextQuery) -> Answer:
 )
 async def list_log_values(call: Call, query: logs.ValuesQuery) -> Answer:
     """List the most frequent values of a field, with counts."""
-    return await answered(call, query, partial(logs.log_values, query=query), span=query.fixed_span)
+    return await answered_in_range(call, query, logs.log_values)
 
 
 @routes.get(
@@ -91,9 +90,7 @@ async def list_log_patterns(call: Call, query: patterns.PatternsQuery) -> Answer
 
     More than 20 000 records are sampled; the answer says how many were looked at.
     """
-    return await answered(
-        call, query, partial(patterns.log_patterns, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, patterns.log_patterns)
 
 
 @routes.get(
@@ -102,6 +99,7 @@ async def list_log_patterns(call: Call, query: patterns.PatternsQuery) -> Answer
     query=LogExport,
     content_type="application/x-ndjson",
     other_content_types=("text/csv",),
+    item=logs.LogView,
 )
 async def export_logs(call: Call, query: LogExport) -> web.StreamResponse:
     """Take log records out, the newest first, as NDJSON or CSV; at most 100 000 at once.

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered, answered_in_range
 from control.telemetry.queries import aggregate, metric_catalogue
 from control.telemetry.queries.filters import filter_of
 from control.telemetry.queries.logs import ValueList
@@ -26,6 +26,7 @@ routes = Routes(
     "Telemetry: metrics",
     "Metrics: names, labels, values, exemplars; any numbers.",
     is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 _PERMISSIONS = {
@@ -91,9 +92,7 @@ class TimeseriesQuery(ValueQuery):
 )
 async def list_metric_points(call: Call, query: metric_catalogue.PointsQuery) -> Answer:
     """List the data points of a metric, the newest first."""
-    return await answered(
-        call, query, partial(metric_catalogue.list_points, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, metric_catalogue.list_points)
 
 
 @routes.get(
@@ -131,9 +130,7 @@ async def get_metric_timeseries(call: Call, query: TimeseriesQuery) -> Answer:
 )
 async def list_metric_names(call: Call, query: metric_catalogue.NamesQuery) -> Answer:
     """List the metrics that were sent, with type and unit."""
-    return await answered(
-        call, query, partial(metric_catalogue.list_names, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, metric_catalogue.list_names)
 
 
 @routes.get(
@@ -145,9 +142,7 @@ async def list_metric_names(call: Call, query: metric_catalogue.NamesQuery) -> A
 )
 async def list_metric_labels(call: Call, query: metric_catalogue.OfMetric) -> Answer:
     """List the labels of a metric."""
-    return await answered(
-        call, query, partial(metric_catalogue.list_labels, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, metric_catalogue.list_labels)
 
 
 @routes.get(
@@ -159,9 +154,7 @@ async def list_metric_labels(call: Call, query: metric_catalogue.OfMetric) -> An
 )
 async def list_metric_label_values(call: Call, query: metric_catalogue.LabelValuesQuery) -> Answer:
     """List the values of a label of a metric, those of the most series first, with their number."""
-    return await answered(
-        call, query, partial(metric_catalogue.label_values, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, metric_catalogue.label_values)
 
 
 @routes.get(
@@ -173,9 +166,7 @@ async def list_metric_label_values(call: Call, query: metric_catalogue.LabelValu
 )
 async def list_exemplars(call: Call, query: metric_catalogue.OfMetric) -> Answer:
     """List measurements of a metric with the traces in which they were made."""
-    return await answered(
-        call, query, partial(metric_catalogue.list_exemplars, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, metric_catalogue.list_exemplars)
 
 
 @routes.post(

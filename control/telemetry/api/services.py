@@ -1,15 +1,16 @@
 """Routes of services."""
 
-from functools import partial
-
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered_in_range
 from control.telemetry.queries import services
 from control.telemetry.queries.answers import RangeQuery
 from shared.http.call import Answer, Call
 from shared.http.routes import Routes
 
 routes = Routes(
-    "Telemetry: services", "Which services there are, and how they do.", is_open_to_keys=True
+    "Telemetry: services",
+    "Which services there are, and how they do.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 
@@ -18,9 +19,7 @@ routes = Routes(
 )
 async def list_telemetry_services(call: Call, query: RangeQuery) -> Answer:
     """List the services that sent spans, with rate, errors and durations."""
-    return await answered(
-        call, query, partial(services.list_services, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_services)
 
 
 @routes.get(
@@ -31,9 +30,7 @@ async def list_telemetry_services(call: Call, query: RangeQuery) -> Answer:
 )
 async def get_red(call: Call, query: services.RedQuery) -> Answer:
     """Get rate, errors and durations of a service (or all) over time."""
-    return await answered(
-        call, query, partial(services.red_series, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.red_series)
 
 
 @routes.get(
@@ -44,9 +41,7 @@ async def get_red(call: Call, query: services.RedQuery) -> Answer:
 )
 async def list_telemetry_operations(call: Call, query: services.OperationQuery) -> Answer:
     """List the operations of a service (or all), with rate, errors and durations."""
-    return await answered(
-        call, query, partial(services.list_operations, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_operations)
 
 
 @routes.get(
@@ -57,6 +52,4 @@ async def list_telemetry_operations(call: Call, query: services.OperationQuery) 
 )
 async def list_dependencies(call: Call, query: RangeQuery) -> Answer:
     """List which services call which others."""
-    return await answered(
-        call, query, partial(services.list_dependencies, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, services.list_dependencies)

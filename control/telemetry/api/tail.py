@@ -25,6 +25,7 @@ from shared.errors import Invalid, TelemetryFlowError
 from shared.http.call import Call
 from shared.http.models import Text, View
 from shared.http.routes import Routes
+from shared.http.sockets import PROTOCOL
 
 routes = Routes(
     "Telemetry: live",
@@ -80,7 +81,12 @@ class Arrived(View):
 
 
 @routes.get(
-    "/telemetry/logs/tail", permission="logs:read", query=LogTail, content_type=EVENT_STREAM
+    "/telemetry/logs/tail",
+    permission="logs:read",
+    query=LogTail,
+    content_type=EVENT_STREAM,
+    item=Arrived,
+    is_live=True,
 )
 async def tail_logs(call: Call, query: LogTail) -> web.StreamResponse:
     """Follow log records as they arrive; events `logs`, or messages of a WebSocket.
@@ -93,7 +99,12 @@ async def tail_logs(call: Call, query: LogTail) -> web.StreamResponse:
 
 
 @routes.get(
-    "/telemetry/spans/tail", permission="traces:read", query=SpanTail, content_type=EVENT_STREAM
+    "/telemetry/spans/tail",
+    permission="traces:read",
+    query=SpanTail,
+    content_type=EVENT_STREAM,
+    item=Arrived,
+    is_live=True,
 )
 async def tail_spans(call: Call, query: SpanTail) -> web.StreamResponse:
     """Follow spans as they arrive; events `traces`, or messages of a WebSocket, as for logs."""
@@ -126,7 +137,9 @@ async def _stream(
     ):
         # What is wrong with the question becomes an answer of its own, before the stream begins.
         first = await anext(looks)
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT_SECONDS, max_msg_size=MESSAGE_BYTES_MAX)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_SECONDS, max_msg_size=MESSAGE_BYTES_MAX, protocols=(PROTOCOL,)
+        )
         if socket.can_prepare(call.request):
             return await _over(socket, call.request, (first, looks), message)
         return await _as_events(call.request, (first, looks), message, event=what.signal)

@@ -1,10 +1,8 @@
 """Routes of spans and traces."""
 
-from functools import partial
-
 import orjson
 
-from control.telemetry.api.kit import answered
+from control.telemetry.api.kit import ANSWER_HEADERS, answered_in_range
 from control.telemetry.queries import attributes, traces
 from control.telemetry.queries.engine import reading
 from control.telemetry.queries.logs import ValueList
@@ -14,7 +12,10 @@ from shared.http.models import View
 from shared.http.routes import Routes
 
 routes = Routes(
-    "Telemetry: traces", "Spans and traces: search, waterfall, latencies.", is_open_to_keys=True
+    "Telemetry: traces",
+    "Spans and traces: search, waterfall, latencies.",
+    is_open_to_keys=True,
+    answer_headers=ANSWER_HEADERS,
 )
 
 
@@ -23,9 +24,7 @@ routes = Routes(
 )
 async def list_traces(call: Call, query: traces.SpanFilter) -> Answer:
     """List traces that have a span as described, the newest first."""
-    return await answered(
-        call, query, partial(traces.list_traces, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, traces.list_traces)
 
 
 @routes.get(
@@ -33,9 +32,7 @@ async def list_traces(call: Call, query: traces.SpanFilter) -> Answer:
 )
 async def list_spans(call: Call, query: traces.SpanFilter) -> Answer:
     """List spans, the newest first."""
-    return await answered(
-        call, query, partial(traces.list_spans, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, traces.list_spans)
 
 
 @routes.get(
@@ -46,7 +43,7 @@ async def list_spans(call: Call, query: traces.SpanFilter) -> Answer:
 )
 async def get_latency_heatmap(call: Call, query: traces.HeatmapQuery) -> Answer:
     """Count spans by duration over time."""
-    return await answered(call, query, partial(traces.heatmap, query=query), span=query.fixed_span)
+    return await answered_in_range(call, query, traces.heatmap)
 
 
 @routes.get(
@@ -80,9 +77,7 @@ async def list_attribute_keys(call: Call, query: attributes.KeysQuery) -> Answer
     """List the attributes of spans or log records; the latter need `logs:read` too."""
     if query.signal == "logs":
         call.caller.require("logs:read")
-    return await answered(
-        call, query, partial(attributes.list_keys, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, attributes.list_keys)
 
 
 @routes.get(
@@ -93,6 +88,4 @@ async def list_attribute_keys(call: Call, query: attributes.KeysQuery) -> Answer
 )
 async def list_span_values(call: Call, query: attributes.SpanValuesQuery) -> Answer:
     """List the most frequent values of a field of spans, with counts."""
-    return await answered(
-        call, query, partial(attributes.span_values, query=query), span=query.fixed_span
-    )
+    return await answered_in_range(call, query, attributes.span_values)

@@ -22,7 +22,7 @@ class KeysQuery(RangeQuery):
     signal: Literal["traces", "logs"] = "traces"
 
 
-class SpanValuesQuery(SpanConditions):
+class SpanValuesQuery(SpanConditions, RangeQuery):
     """The values of which field."""
 
     field: Annotated[Text, Field(max_length=220, examples=["attributes.http.route"])]

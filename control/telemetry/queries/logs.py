@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from control.telemetry.queries.answers import MetaView, meta_of
+from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
 from control.telemetry.queries.catalogue import LOGS, Source, attribute_of, field_of
 from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.filters import condition_of, filter_of, search_of
 from control.telemetry.queries.paging import (
     PAGE_ITEMS_MAX,
-    FilteredQuery,
+    Filtered,
     Items,
     PagedQuery,
     page_of,
@@ -73,7 +73,7 @@ LINE: Final[Mapping[str, Part]] = {
 SEVERITIES: Final = ("unspecified", "trace", "debug", "info", "warn", "error", "fatal")
 
 
-class LogConditions(FilteredQuery):
+class LogConditions(Filtered):
     """Which log records."""
 
     service: Text | None = Field(None, max_length=100)
@@ -111,7 +111,7 @@ class LogFilter(LogConditions, PagedQuery):
     """Which log records, and where the page before ended."""
 
 
-class VolumeQuery(LogConditions):
+class VolumeQuery(LogConditions, RangeQuery):
     """Which log records, in which steps."""
 
     step: Duration | None = None
@@ -127,7 +127,7 @@ class ContextQuery(Query):
     after: int = Field(20, ge=0, le=AROUND_MAX)
 
 
-class ValuesQuery(LogConditions):
+class ValuesQuery(LogConditions, RangeQuery):
     """The values of which field."""
 
     field: Text = Field(max_length=220, examples=["attributes.http.method"])

@@ -24,7 +24,7 @@ from control.telemetry.queries.sql import (
     sql,
 )
 from control.telemetry.queries.time_range import SECOND_NS, TimeRange
-from shared.http.models import Text
+from shared.http.models import Query, Text
 
 PAGE_ITEMS: Final = 100
 PAGE_ITEMS_MAX: Final = 1_000
@@ -38,7 +38,7 @@ SLICED_NS_MIN: Final = 900 * SECOND_NS
 FILTER_CHARACTERS_MAX: Final = 800
 
 
-class FilteredQuery(RangeQuery):
+class Filtered(Query):
     """Which items."""
 
     filter: Text | None = Field(
@@ -47,6 +47,10 @@ class FilteredQuery(RangeQuery):
         description="a filter as JSON, as in the body of POST /telemetry/query",
         examples=['{"op": "eq", "field": "attributes.http.method", "value": "GET"}'],
     )
+
+
+class FilteredQuery(RangeQuery, Filtered):
+    """Which items, and when."""
 
 
 class PagedQuery(FilteredQuery):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from control.telemetry.queries.answers import MetaView, meta_of
+from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
 from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.logs import LINE, SEVERITIES, LogConditions, LogView, log_view
 from control.telemetry.queries.sql import Fragment, Part, Select, Value, all_of, between, sql, text
@@ -51,7 +51,7 @@ MASKS: Final = (
 _SAMPLED_BY: Final = "cityHash64(Timestamp, ObservedTimestamp, SpanId, Body)"
 
 
-class PatternsQuery(LogConditions):
+class PatternsQuery(LogConditions, RangeQuery):
     """Which log records, and how many patterns."""
 
     limit: int = Field(PATTERNS, ge=1, le=PATTERNS_MAX)

@@ -11,7 +11,7 @@ from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
 from control.telemetry.queries.logs import LINE, LogView, log_view
 from control.telemetry.queries.paging import (
-    FilteredQuery,
+    Filtered,
     Items,
     PagedQuery,
     cursor_at,
@@ -54,7 +54,7 @@ SPAN_ITEMS: Final = Items("tf_traces", "Timestamp", _HASH, {**SPAN, **ATTRIBUTES
 _BEFORE_OTHERS: Final = "tuple(ParentSpanId != unhex('0000000000000000'), Timestamp)"
 
 
-class SpanConditions(FilteredQuery):
+class SpanConditions(Filtered):
     """Which spans."""
 
     service: Text | None = Field(None, max_length=100)
@@ -163,7 +163,7 @@ class TraceQuery(RangeQuery):
     with_attributes: bool = Field(True, description="with attributes, events and links")
 
 
-class HeatmapQuery(SpanConditions):
+class HeatmapQuery(SpanConditions, RangeQuery):
     """Which spans, in which steps."""
 
     step: Duration | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from shared.clickhouse.embedded.replies import refusal
 
@@ -16,6 +16,9 @@ from shared.clickhouse.embedded.replies import refusal
 DEFAULT_SETTINGS: Final = {"max_memory_usage": "8000000000", "max_execution_time": "600"}
 SESSION_SECONDS_DEFAULT: Final = 60
 SESSION_SECONDS_MAX: Final = 3600
+# As ClickHouse has them: http_max_field_value_size, and far fewer than http_max_fields.
+FORM_FIELD_BYTES_MAX: Final = 131_072
+FORM_FIELDS_MAX: Final = 1_000
 _NOT_SETTINGS: Final = frozenset(
     (
         *("query", "database", "default_format", "user", "password", "query_id", "session_id"),
@@ -61,20 +64,51 @@ class Call:
         return self.settings.get("enable_http_compression") in ("1", "true")
 
 
-def settings_of(request: web.Request) -> dict[str, str]:
+async def form_of(request: web.Request) -> dict[str, str]:
+    """The fields of a form (multipart/form-data): what is too long for a URL comes as one."""
+    fields: dict[str, str] = {}
+    if request.content_type != "multipart/form-data":
+        return fields
+    if "Content-Encoding" in request.headers:
+        raise refusal("NOT_IMPLEMENTED", "send a form without Content-Encoding")
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or not part.name or part.filename is not None:
+                raise refusal("NOT_IMPLEMENTED", "external tables: make one and insert into it")
+            if len(fields) >= FORM_FIELDS_MAX:
+                raise refusal("QUERY_IS_TOO_LARGE", f"more than {FORM_FIELDS_MAX} fields")
+            fields[part.name] = (await _content_of(part)).decode(errors="replace")
+    except ValueError as error:
+        raise refusal("BAD_ARGUMENTS", f"the form cannot be read: {error}") from None
+    return fields
+
+
+async def _content_of(part: BodyPartReader) -> bytes:
+    content = bytearray()
+    while piece := await part.read_chunk():
+        content += piece
+        if len(content) > FORM_FIELD_BYTES_MAX:
+            raise refusal(
+                "QUERY_IS_TOO_LARGE",
+                f"a field of a form has at most {FORM_FIELD_BYTES_MAX} bytes",
+            )
+    return bytes(content)
+
+
+def settings_of(given: Mapping[str, str]) -> dict[str, str]:
     """All parameters that are settings."""
     return {
         name: text
-        for name, text in request.query.items()
+        for name, text in given.items()
         if name not in _NOT_SETTINGS and not name.startswith("param_")
     }
 
 
-def parameters_of(request: web.Request) -> dict[str, str]:
+def parameters_of(given: Mapping[str, str]) -> dict[str, str]:
     """The values for `{name:Type}` in the statement, escaped as in TabSeparated."""
     return {
         name.removeprefix("param_"): text
-        for name, text in request.query.items()
+        for name, text in given.items()
         if name.startswith("param_")
     }
 

@@ -1,8 +1,8 @@
 """ClickHouse's HTTP interface over the embedded engine.
 
-Enough of it for clickhouse-connect, curl and Grafana: SQL in the body or in `query`, data of an
-INSERT behind it, streaming both ways, `param_…`, settings, sessions, compression both ways,
-exception codes, readonly, limits, and an end to what the client no longer waits for.
+Enough of it for clickhouse-connect, curl and Grafana: SQL in the body, in `query` or in a form,
+data of an INSERT behind it, streaming both ways, `param_…`, settings, sessions, compression both
+ways, exception codes, readonly, limits, and an end to what the client no longer waits for.
 Source: https://clickhouse.com/docs/interfaces/http.
 """
 
@@ -30,6 +30,7 @@ from shared.clickhouse.embedded.requests import (
     DEFAULT_SETTINGS,
     Call,
     credentials,
+    form_of,
     is_cross_site,
     is_for_this_machine,
     parameters_of,
@@ -120,14 +121,16 @@ class Server:
 
     async def _carry_out(self, request: web.Request) -> web.StreamResponse:
         body = Body(request, self._threads)
-        statement, insert = await self._read_statement(request, body)
+        form = await form_of(request)
+        statement, insert = await self._read_statement(request, body, form.get("query", ""))
+        given = {**form, **request.query}
         call = Call(
             request=request,
             comment=secrets.token_hex(16),
             query_id=request.query.get("query_id") or secrets.token_hex(16),
             statement=self._by_comment(statement),
-            parameters=parameters_of(request),
-            settings=settings_of(request),
+            parameters=parameters_of(given),
+            settings=settings_of(given),
         )
         self._check(call, insert)
         self._comments[call.query_id] = call.comment
@@ -139,9 +142,11 @@ class Server:
         finally:
             self._comments.pop(call.query_id, None)
 
-    async def _read_statement(self, request: web.Request, body: Body) -> tuple[str, Insert | None]:
+    async def _read_statement(
+        self, request: web.Request, body: Body, of_form: str
+    ) -> tuple[str, Insert | None]:
         """The statement, and the INSERT when data comes with it."""
-        head = request.query.get("query", "").encode()
+        head = (request.query.get("query", "") + of_form).encode()
         insert = split_insert(head + b"\n") if head else None
         if head:
             head += b"\n"

@@ -1,11 +1,10 @@
 """Live tails over the API: each item once, also after a break; who is slow is told."""
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,61 +24,9 @@ from ingest.ingested import follow_ingested
 from ingest.signals import INGESTED_TOPIC
 from shared.clickhouse.client import ClickHouse
 from shared.errors import Unavailable
+from tests.control.tails import WAIT_SECONDS_MAX, tail_of
 from tests.control.telemetry import Explorer, store
 from tests.control.telemetry_data import SECOND, Line, Span, logs_request, spans_request
-
-WAIT_SECONDS_MAX = 20.0
-
-
-class Tail:
-    """An open stream of server-sent events."""
-
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self.answer = answer
-        self.last_id = ""
-        self.left_out: list[Any] = []
-
-    async def messages(self) -> AsyncIterator[Any]:
-        async for line in self.answer.content:
-            if line.startswith(b"id: "):
-                self.last_id = line[4:].decode().strip()
-            if line.startswith(b"data: "):
-                found = json.loads(line[6:])
-                assert found["cursor"] == self.last_id
-                self.left_out += [found["leftOut"]] if found["leftOut"] else []
-                yield found
-
-    async def first(self, count: int) -> list[str]:
-        """The bodies of so many items, or the operations of spans."""
-        found: list[str] = []
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            if count:
-                async for message in self.messages():
-                    found += [one.get("body", one.get("operation")) for one in message["items"]]
-                    if len(found) >= count:
-                        break
-            else:
-                await anext(self.messages())
-        return found
-
-    async def all(self) -> list[str]:
-        return [
-            one.get("body", one.get("operation"))
-            async for message in self.messages()
-            for one in message["items"]
-        ]
-
-
-@asynccontextmanager
-async def tail_of(
-    explorer: Explorer, path: str = "logs/tail?seconds=60", **headers: str
-) -> AsyncIterator[Tail]:
-    url = f"{explorer.client.url}/api/v2/telemetry/{path}"
-    sent = {"Authorization": f"Bearer {explorer.client.token}", **headers}
-    async with aiohttp.ClientSession() as session, session.get(url, headers=sent) as answer:
-        assert answer.status == 200, await answer.text()
-        assert answer.content_type == "text/event-stream"
-        yield Tail(answer)
 
 
 async def log(explorer: Explorer, *bodies: str, seconds_ago: float = 0.0) -> None:
@@ -92,9 +39,9 @@ async def log(explorer: Explorer, *bodies: str, seconds_ago: float = 0.0) -> Non
 async def test_what_arrives_is_shown_once_and_only_to_its_tenant(explorer: Explorer) -> None:
     assert explorer.other is not None
     async with (
-        tail_of(explorer, "logs/tail?seconds=4&search=wanted") as logs,
-        tail_of(explorer, "spans/tail?seconds=4") as spans,
-        tail_of(explorer.other, "logs/tail?seconds=4") as foreign,
+        tail_of(explorer.client, "logs/tail?seconds=4&search=wanted") as logs,
+        tail_of(explorer.client, "spans/tail?seconds=4") as spans,
+        tail_of(explorer.other.client, "logs/tail?seconds=4") as foreign,
     ):
         for number in range(2):
             now = time.time_ns()
@@ -110,22 +57,22 @@ async def test_what_arrives_is_shown_once_and_only_to_its_tenant(explorer: Explo
 
 
 async def test_S47_a_tail_that_broke_goes_on_without_loss_or_repeats(explorer: Explorer) -> None:
-    async with tail_of(explorer) as before:
+    async with tail_of(explorer.client) as before:
         await log(explorer, "early", seconds_ago=3)
         await log(explorer, "given")
         assert await before.first(2) == ["early", "given"]
     await log(explorer, "late", seconds_ago=2)
     await log(explorer, "new", "newer")
 
-    async with tail_of(explorer, **{"Last-Event-ID": before.last_id}) as after:
+    async with tail_of(explorer.client, **{"Last-Event-ID": before.last_id}) as after:
         assert await after.first(3) == ["late", "new", "newer"]
-    async with tail_of(explorer, f"logs/tail?seconds=2&cursor={after.last_id}") as again:
+    async with tail_of(explorer.client, f"logs/tail?seconds=2&cursor={after.last_id}") as again:
         assert await again.all() == []
 
 
 async def test_S47_a_cursor_is_good_for_its_tenant_and_its_question(explorer: Explorer) -> None:
     assert explorer.other is not None
-    async with tail_of(explorer) as tail:
+    async with tail_of(explorer.client) as tail:
         await tail.first(0)
     path = f"/telemetry/logs/tail?seconds=1&cursor={tail.last_id}"
 
@@ -180,7 +127,7 @@ async def test_a_tail_whose_engine_goes_away_breaks_so_that_its_client_knows(
     async with (
         asyncio.timeout(WAIT_SECONDS_MAX),
         aiohttp.ClientSession() as session,
-        tail_of(explorer) as tail,
+        tail_of(explorer.client) as tail,
         session.ws_connect(url, headers=headers) as socket,
     ):
         await tail.first(0)
@@ -202,7 +149,7 @@ async def test_who_is_slow_is_told_what_was_left_out(
     monkeypatch.setattr(tail_module, "BEGIN_SECONDS", 50)
     await log(explorer, *(str(number) for number in range(12)))
 
-    async with tail_of(explorer) as tail:
+    async with tail_of(explorer.client) as tail:
         assert await tail.first(5) == ["7", "8", "9", "10", "11"]
     (left_out,) = tail.left_out
     range_of = f"startTime={left_out['startTime']}&endTime={left_out['endTime']}"
@@ -262,7 +209,7 @@ async def test_a_tail_is_woken_by_what_the_writer_tells_of_its_tenant(
     running = asyncio.create_task(arrivals.run(follow, stopping))
     async with (
         asyncio.timeout(WAIT_SECONDS_MAX),
-        tail_of(explorer, "logs/tail?seconds=900") as tail,
+        tail_of(explorer.client, "logs/tail?seconds=900") as tail,
     ):
         await begun.wait()
         # What was looked for by the clock before the log was there is over.
@@ -293,7 +240,7 @@ async def test_while_the_log_cannot_be_read_tails_look_by_the_clock(
         raise Unavailable("no log here")
 
     running = asyncio.create_task(explorer.product.control.arrivals.run(follow, stopping))
-    async with tail_of(explorer) as tail:
+    async with tail_of(explorer.client) as tail:
         await log(explorer, "stored")
         assert await tail.first(1) == ["stored"]
     stopping.set()

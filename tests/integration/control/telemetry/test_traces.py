@@ -138,6 +138,21 @@ async def test_traces_are_listed_whole_though_one_span_was_found(explorer: Explo
     assert (one["durationNs"], one["services"]) == (100 * MS, ["checkout", "web"])
 
 
+async def test_a_page_of_many_traces_is_whole(explorer: Explorer) -> None:
+    now = time.time_ns()
+    spans = [Span(number, 1, now - number * MS) for number in range(1, 401)]
+    request = spans_request(spans)
+    await store(explorer.store, "traces", explorer.tenant, request, received_ns=now)
+
+    found = await explorer.client.get("/telemetry/traces?limit=300&last=15m")
+
+    assert found.status == 200, found.text
+    assert [one["traceId"] for one in found.json["data"]] == [
+        f"{number:032x}" for number in range(1, 301)
+    ]
+    assert found.json["nextCursor"]
+
+
 async def test_a_trace_comes_out_as_OTLP_as_it_came_in(explorer: Explorer) -> None:
     request = spans_request([Span(5, 1, NOW + 1, 7, attributes={"b": "2", "a": "1"})])
     of_resource = request.resource_spans[0]
