@@ -28,6 +28,7 @@ from ingest.receivers.http_requests import (
     refuse_key_in,
     signal_of,
 )
+from ingest.receivers.listener import Crowded
 from ingest.receivers.statuses import Slow
 from shared.errors import Invalid, TelemetryFlowError, TooLarge
 from shared.security.credentials import Credentials
@@ -314,6 +315,7 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
                 refuse_body_of_upgrade(parser.get_method(), self._headers)
             self._open(exchange, parser.get_method())
         except TelemetryFlowError as error:
+            exchange.keep_alive = exchange.keep_alive and not isinstance(error, Crowded)
             self._refuse(exchange, error)
 
     def on_body(self, body: bytes) -> None:
@@ -359,8 +361,9 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
         if query:
             refuse_key_in(query)
         credentials = self._credentials()
-        exchange.hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
-        self._has_key = True
+        principal = self._gateway.authenticate(credentials, signal)
+        exchange.hold.tenant = principal.tenant_id
+        self._has_key = self._has_key or self._listener.charge(self, principal)
         export = export_of(signal, credentials, headers, self._limits)
         exchange.hold.add(export.length or 0)
         exchange.export = export

@@ -16,6 +16,9 @@ class Limits:
 
     connections_max: int = 4_000
     connections_per_address_max: int = 200
+    # A tenant may have so many times the connections for which there is still room: one alone gets
+    # four fifths of them, and whoever comes next finds room, however many clients the others have.
+    connections_share_of_free: int = 4
     tls_handshake_seconds: float = 10.0
     # More wait for their turn: each costs half a millisecond and more of CPU.
     tls_handshakes_per_second_max: int = 400
