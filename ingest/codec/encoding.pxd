@@ -110,6 +110,9 @@ cdef struct Encoding:
     Slice tenant
     Slice workspace
     int refusal  # why no item of the resource is taken; REASONS when they are
+    int refused_for  # why the last item was not taken
+    Buffer rejections  # of Rejection: a few for each reason
+    Slice parent_name  # of a point: that of its metric
     GuardState* guard  # of the tenant; NULL when it has none
     bint origin_is_known  # to the guard: the keys of the resource and the scope at hand
     int64_t received
@@ -178,6 +181,12 @@ cdef inline bint is_sound(Encoding* encoding) noexcept nogil:
     if not encoding.is_validated:
         encoding.found = UNSOUND
     return encoding.is_validated
+
+
+cdef inline void refuse(Encoding* encoding, int reason) noexcept nogil:
+    """Counts the item at hand as rejected."""
+    encoding.tally.rejected[reason] += 1
+    encoding.refused_for = reason
 
 
 cdef inline void put_origin(Encoding* encoding, Table* table) noexcept nogil:
