@@ -54,8 +54,8 @@ class Appended:
 
     `warnings` counts repairs by kind; the items concerned were accepted. `guarded` tells which
     items a guard rejected: a hash of their places, 0 when it rejected none. What else becomes of a
-    request follows from its bytes, but that depends on what the guard knows. `samples` describes the
-    first items that were rejected for each reason.
+    request follows from its bytes, but that depends on what the guard knows. `samples` describes
+    the first items that were rejected for each reason.
     """
 
     accepted: int

@@ -24,7 +24,7 @@ OTHER = f"Bearer tfk_{'f' * 32}:{SECRET}"
 class TwoTenants(FakeGateway):
     """Each key is that of a tenant of its own."""
 
-    def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:  # noqa: ARG002
+    def authenticate(self, credentials: Credentials, signal: Signal) -> Principal:
         return Principal(credentials.key_id or "", 30)
 
 

@@ -91,9 +91,7 @@ class Encoder:
         warnings = sum((item.warnings for item in rows.items), rows.warnings)
         ranges = self._add(rows.items, costs)
         rejected, warned = dict(rows.rejected), dict(warnings)
-        return Appended(
-            len(rows.items), rejected, warned, ranges, rows.guarded, rows.samples
-        )
+        return Appended(len(rows.items), rejected, warned, ranges, rows.guarded, rows.samples)
 
     def close(self) -> list[Block]:
         """Every open block, in the order of tables and parts; the encoder is empty afterwards."""
