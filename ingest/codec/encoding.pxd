@@ -110,9 +110,6 @@ cdef struct Encoding:
     Slice tenant
     Slice workspace
     int refusal  # why no item of the resource is taken; REASONS when they are
-    int refused_for  # why the last item was not taken
-    Buffer rejections  # of Rejection: a few for each reason
-    Slice parent_name  # of a point: that of its metric
     GuardState* guard  # of the tenant; NULL when it has none
     bint origin_is_known  # to the guard: the keys of the resource and the scope at hand
     int64_t received
@@ -127,6 +124,9 @@ cdef struct Encoding:
     # Closes the block of a table, if it has rows, and forgets all words.
     int (*renew)(Encoding* encoding, int table) noexcept nogil
     bint words_are_fresh
+    int refused_for  # why the last item was not taken
+    Buffer rejections  # of Rejection: a few for each reason
+    Slice parent_name  # of a point: that of its metric
 
 
 # Writes one item as a row; False when it was refused (and counted), or found to be unsound, before
