@@ -317,7 +317,7 @@ WAVES: Final[dict[str, Wave]] = {
         "none is needed: a request that cannot be finished ends its connection",
         6,
     ),
-    "http_unread_answers": Wave(f"{UNREAD} connections", "write_stalled_seconds", unread, 36),
+    "http_unread_answers": Wave(f"{UNREAD} connections", "write_stalled_seconds", unread, 45),
     "http_silent": holding("http", 500, b"", b"", "header_seconds", 14),
     "grpc_silent": holding("grpc", 500, b"", b"", "header_seconds", 14),
     "grpc_zero_windows": holding(
