@@ -137,16 +137,18 @@ def test_resources_of_another_tenant_are_told_item_by_item() -> None:
     assert [one.reason for one in described(request)] == ["tenant_contradiction"]
 
 
-def limited(body: bytes, signal: str = "traces", **guard: int) -> Appended:
+def limited(body: bytes, signal: str = "traces", **limits: int) -> Appended:
     """What both codecs tell where blocks or guards are small."""
-    told = [
-        encoder(signal, retention_days=RETENTION_DAYS, block_bytes_max=BLOCK_BYTES).append(
-            body, tenant=TENANT, received_ns=NOW_NS, guard=guard_of(**guard) if guard else None
-        )
-        for encoder, guard_of in ((Encoder, Guard), (ReferenceEncoder, ReferenceGuard))
-    ]
-    assert told[0].samples == told[1].samples
-    return told[0]
+    twins: tuple[tuple[Any, Any], ...] = ((Encoder, Guard), (ReferenceEncoder, ReferenceGuard))
+    told = []
+    for encoder_class, guard_class in twins:
+        encoder = encoder_class(signal, retention_days=RETENTION_DAYS, block_bytes_max=BLOCK_BYTES)
+        guard = guard_class(**limits) if limits else None
+        told.append(encoder.append(body, tenant=TENANT, received_ns=NOW_NS, guard=guard))
+    one, other = told
+    assert one.samples == other.samples
+    appended: Appended = one
+    return appended
 
 
 def test_an_item_that_no_block_has_room_for_is_told_wherever_it_stands() -> None:
