@@ -16,13 +16,12 @@ from ingest.admission import Account, Admission, QuotaUsed
 from ingest.batcher import Batcher, Request
 from ingest.codec import Appended
 from ingest.codec.json import to_protobuf
-from ingest.codec.reference.items import Receipt
 from ingest.directory import Directory, Principal, TenantContradiction
 from ingest.exports import FULL_SUCCESS, MESSAGE_CHARACTERS_MAX, Answer, Encoding
 from ingest.ledger.counts import At, GatewayCounts, minute_now
 from ingest.memory_budget import MemoryBudget
 from ingest.recent_requests import RecentRequests
-from ingest.routing import items_of, requests_by_tenant, summed
+from ingest.routing import all_rejected, requests_by_tenant, summed
 from ingest.signals import ITEMS_OF_SIGNAL, Signal
 from shared.errors import TelemetryFlowError, Unavailable
 from shared.faults import crash_point
@@ -223,12 +222,12 @@ class Gateway:
     async def _refuse_part(self, signal: Signal, tenant: str, part: bytes) -> Appended:
         """Reject each item of *tenant*, whose quota is used up."""
         if len(part) <= INLINE_BYTES_MAX:
-            items = items_of(signal, part)
+            refused = all_rejected(signal, part, "quota")
         else:
-            items = await asyncio.to_thread(items_of, signal, part)
-        refused = Appended(0, {"quota": items} if items else {}, {}, ())
+            refused = await asyncio.to_thread(all_rejected, signal, part, "quota")
         at = At(minute_now(), tenant, signal)
         self._counts.answered(at, accepted=0, rejected=refused.rejected)
+        self._counts.sample.keep(at, refused.samples)
         _count_rejected(signal, refused.rejected)
         return refused
 
@@ -269,10 +268,7 @@ class Gateway:
             _count_warnings(signal, appended.warnings)
         if appended.rejected:
             _count_rejected(signal, appended.rejected)
-            receipt = Receipt(
-                *(tenant, request.received_ns, request.retention_days, request.workspace_id)
-            )
-            self._counts.sample.keep(at, request.body, receipt, appended.rejected)
+            self._counts.sample.keep(at, appended.samples)
         if contradictions := appended.rejected.get("tenant_contradiction"):
             whose = f"tenant {tenant}" if tenant else f"workspace {principal.workspace_id}"
             what = f"{contradictions} {ITEMS_OF_SIGNAL[signal]} name another tenant or workspace"

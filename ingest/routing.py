@@ -34,10 +34,12 @@ def requests_by_tenant(
     return [(principal, b"".join(pieces)) for principal, pieces in shares.values()]
 
 
-def items_of(signal: Signal, body: bytes) -> int:
-    """How many items *body* (protobuf) has. Without a tenant none of them is written anywhere."""
-    encoder = Encoder(signal.value, retention_days=1)
-    return encoder.append(body, tenant="", received_ns=0).items
+def all_rejected(signal: Signal, body: bytes, reason: str) -> Appended:
+    """What becomes of a request of which no item is taken, for a *reason* of its tenant."""
+    # Without a tenant an encoder writes nothing, but counts and describes.
+    told = Encoder(signal.value, retention_days=1).append(body, tenant="", received_ns=0)
+    samples = tuple(item._replace(reason=reason) for item in told.samples)
+    return Appended(0, {reason: told.items} if told.items else {}, {}, (), samples=samples)
 
 
 def summed(outcomes: Iterable[Appended]) -> Appended:

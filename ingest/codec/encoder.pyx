@@ -27,13 +27,14 @@ from ingest.codec.encoding cimport (
 from ingest.codec.logs cimport put_log_record
 from ingest.codec.memory cimport Buffer, Slice, empty_arena, guarded, release
 from ingest.codec.metrics cimport put_metric
+from ingest.codec.rejections cimport described
 from ingest.codec.traces cimport put_span
 from ingest.codec.validation cimport (
     EXPORT_LOGS, EXPORT_METRICS, EXPORT_TRACES, VALID, Findings, MessageType, is_spotless, kinds_of,
     malformed, repair, validate, validate_envelope,
 )
 
-from ingest.codec.results import Appended, Block, BlockFull, RowRange
+from ingest.codec.results import REASONS as REASON_NAMES, Appended, Block, BlockFull, RowRange
 from ingest.codec.tables import TABLES, TABLES_OF_SIGNAL
 from ingest.codec.validation import ITEM_TYPES
 
@@ -67,11 +68,6 @@ _KINDS = {
     "Map(LowCardinality(String), String)": TEXT_MAP,
     "Map(LowCardinality(String), LowCardinality(String))": WORD_MAP,
 }
-_REASONS = (
-    "invalid_trace_id", "invalid_span_id", "invalid_parent_span_id", "older_than_retention",
-    "bucket_counts_mismatch", "item_too_large", "tenant_contradiction", "tenant_missing",
-    "too_many_new_series", "too_many_attribute_keys",
-)
 _WARNINGS = ("clock_out_of_range", "invalid_trace_id")
 _MESSAGES = {"traces": EXPORT_TRACES, "logs": EXPORT_LOGS, "metrics": EXPORT_METRICS}
 # Maps whose keys the attributes of an item and of its parts come from.
@@ -196,6 +192,7 @@ cdef class Encoder:
         release(&self.encoding.origin.series)
         release(&self.encoding.scratch)
         release(&self.encoding.series)
+        release(&self.encoding.rejections)
         release(&self.repaired)
         empty_arena(&self.encoding.arena, False)
 
@@ -303,6 +300,8 @@ cdef class Encoder:
         self.ranges = []
         memset(&encoding.tally, 0, sizeof(Tally))
         encoding.parent_bytes = 0
+        encoding.parent_name.at = encoding.parent_name.end = NULL
+        encoding.rejections.used = 0
         encoding.tenant.at = <const uint8_t*>PyBytes_AS_STRING(tenant)
         encoding.tenant.end = encoding.tenant.at + PyBytes_GET_SIZE(tenant)
         encoding.workspace.at = <const uint8_t*>PyBytes_AS_STRING(workspace)
@@ -337,7 +336,7 @@ cdef class Encoder:
         rejected = {}
         for number in range(<int>REASONS):
             if tally.rejected[number]:
-                rejected[_REASONS[number]] = tally.rejected[number]
+                rejected[REASON_NAMES[number]] = tally.rejected[number]
         warnings = {}
         for number in range(<int>WARNINGS):
             if tally.warnings[number]:
@@ -346,7 +345,8 @@ cdef class Encoder:
             warnings["repaired_utf8"] = findings.bad_texts
         if findings.string_indices:
             warnings["string_index"] = findings.string_indices
-        return Appended(tally.accepted, rejected, warnings, tuple(self.ranges), tally.guarded)
+        samples = described(&self.encoding.rejections, self.names)
+        return Appended(tally.accepted, rejected, warnings, tuple(self.ranges), tally.guarded, samples)
 
     cdef _add_range(self, int table):
         cdef Table* target = &self.tables[table]

@@ -124,6 +124,9 @@ cdef struct Encoding:
     # Closes the block of a table, if it has rows, and forgets all words.
     int (*renew)(Encoding* encoding, int table) noexcept nogil
     bint words_are_fresh
+    int refused_for  # why the last item was not taken
+    Buffer rejections  # of Rejection: a few for each reason
+    Slice parent_name  # of a point: that of its metric
 
 
 # Writes one item as a row; False when it was refused (and counted), or found to be unsound, before
@@ -178,6 +181,12 @@ cdef inline bint is_sound(Encoding* encoding) noexcept nogil:
     if not encoding.is_validated:
         encoding.found = UNSOUND
     return encoding.is_validated
+
+
+cdef inline void refuse(Encoding* encoding, int reason) noexcept nogil:
+    """Counts the item at hand as rejected."""
+    encoding.tally.rejected[reason] += 1
+    encoding.refused_for = reason
 
 
 cdef inline void put_origin(Encoding* encoding, Table* table) noexcept nogil:

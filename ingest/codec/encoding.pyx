@@ -5,7 +5,7 @@ The body was validated before, so nothing here can fail but for memory and room 
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memmove
+from libc.string cimport memcmp, memcpy, memmove
 
 from ingest.codec.attributes cimport (
     Attributes, add_attribute, add_text_attribute, arrange, begin_attributes,
@@ -22,11 +22,13 @@ from ingest.codec.hashing cimport add_stripes, no_stripes
 from ingest.codec.memory cimport (
     Buffer, Slice, put_bytes, put_u32, put_u64, put_u8, reserve, take,
 )
+from ingest.codec.rejections cimport TEXT_BYTES_MAX, Rejection
 from ingest.codec.validation cimport Verdict, check_message
 from ingest.codec.values cimport put_decimal, put_json_text
 from ingest.codec.wire cimport LENGTH, VARINT, Field, Parts, add_part, joined, next_field
 
 cdef enum:
+    REJECTIONS_KEPT_MAX = 5  # of one reason and request; see REJECTED_ITEMS_MAX
     # The most that one byte of a request can become in a block: an empty exemplar is 2 bytes on
     # the wire and 36 in its columns.
     GROWTH_MAX = 20
@@ -54,11 +56,12 @@ cdef int put_item(
     cdef Table* target = &encoding.tables[table]
     cdef uint64_t bound
     if encoding.refusal != REASONS:
-        encoding.tally.rejected[encoding.refusal] += 1
+        refuse(encoding, encoding.refusal)
         encoding.findings.verdict = <Verdict>check_message(
             item, target.item_type, 0, &encoding.findings
         )
-        is_sound(encoding)
+        if is_sound(encoding):
+            keep_rejection(encoding, table, item)
         return encoding.found
     bound = (
         <uint64_t>(item.end - item.at) * GROWTH_MAX + ROW_BYTES_MAX + origin_bytes(encoding)
@@ -67,9 +70,36 @@ cdef int put_item(
     encoding.bytes_bound[table] += bound
     encoding.words_are_fresh = False
     if target.rows < encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
-        encoding.tally.accepted += put_row(encoding, target, item, parent)
+        take_row(encoding, table, put_row, item, parent)
         return encoding.found
     return put_near_limit(encoding, table, put_row, item, parent, bound)
+
+
+cdef inline bint take_row(
+    Encoding* encoding, int table, PutRow put_row, Slice item, void* parent
+) noexcept nogil:
+    if put_row(encoding, &encoding.tables[table], item, parent):
+        encoding.tally.accepted += 1
+        return True
+    if encoding.found == DONE:
+        keep_rejection(encoding, table, item)
+    return False
+
+
+cdef void keep_rejection(Encoding* encoding, int table, Slice item) noexcept nogil:
+    """Notes the item that was just refused, if it is one of the first of its reason."""
+    cdef Rejection one
+    cdef Slice service
+    if encoding.tally.rejected[encoding.refused_for] > REJECTIONS_KEPT_MAX:
+        return
+    service = text_of(origin_column(encoding, SERVICE_NAME).words, encoding.origin.service_name)
+    one.reason = encoding.refused_for
+    one.table = table
+    one.item = item
+    one.parent_name = encoding.parent_name
+    one.service_bytes = <uint32_t>min(service.end - service.at, TEXT_BYTES_MAX)
+    memcpy(one.service, service.at, one.service_bytes)
+    put_bytes(&encoding.rejections, &one, sizeof(Rejection))
 
 
 cdef int put_near_limit(
@@ -82,22 +112,22 @@ cdef int put_near_limit(
     cdef int status
     if target.rows < encoding.rows_max and bytes_open + bound <= encoding.bytes_max:
         encoding.bytes_bound[table] = bytes_open + bound
-        encoding.tally.accepted += put_row(encoding, target, item, parent)
+        take_row(encoding, table, put_row, item, parent)
         return encoding.found
     if not encoding.began_empty:
         # It might still fit, but to close a block that is nearly full is cheaper than to find out.
         return BLOCK_FULL
     mark_table(target)
-    if not put_row(encoding, target, item, parent):
+    if not take_row(encoding, table, put_row, item, parent):
         return encoding.found
-    encoding.tally.accepted += 1
     encoding.bytes_bound[table] = table_bytes(target)
     if target.rows <= encoding.rows_max and encoding.bytes_bound[table] <= encoding.bytes_max:
         return DONE
     roll_back_table(target)
     encoding.tally = before
     if target.rows == 0 and encoding.words_are_fresh:
-        encoding.tally.rejected[ITEM_TOO_LARGE] += 1
+        refuse(encoding, ITEM_TOO_LARGE)
+        keep_rejection(encoding, table, item)
         return DONE
     status = encoding.renew(encoding, table)
     if status != DONE:
@@ -125,7 +155,7 @@ cdef bint place_in_time(
         return True
     time[0] = <int64_t>sent
     if time[0] < encoding.oldest:
-        encoding.tally.rejected[OLDER_THAN_RETENTION] += 1
+        refuse(encoding, OLDER_THAN_RETENTION)
         return False
     return True
 
@@ -157,9 +187,7 @@ cdef bint take_new(Encoding* encoding, uint64_t series) noexcept nogil:
         encoding.origin_is_known = True
         return True
     encoding.tally.guarded = encoding.tally.guarded * GUARDED_PRIME + items_of(&encoding.tally) + 1
-    encoding.tally.rejected[
-        TOO_MANY_NEW_SERIES if excess == NEW_SERIES else TOO_MANY_ATTRIBUTE_KEYS
-    ] += 1
+    refuse(encoding, TOO_MANY_NEW_SERIES if excess == NEW_SERIES else TOO_MANY_ATTRIBUTE_KEYS)
     return False
 
 

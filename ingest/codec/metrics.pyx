@@ -14,7 +14,7 @@ from ingest.codec.columns cimport Column, Table, end_array, put_word
 from ingest.codec.encoding cimport (
     BUCKET_COUNTS_MISMATCH, DONE, UNSOUND, Encoding, Origin, clamp_time, count_row, is_sound,
     keep_original_time, next_item_field, place_in_time, put_event_attributes, put_hex_text,
-    put_item, put_origin, take_new,
+    put_item, put_origin, refuse, take_new,
 )
 from ingest.codec.hashing cimport rotated, xxh64, xxh64_behind
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64, put_u8
@@ -397,7 +397,7 @@ cdef bint put_point_row(
     if not read_point(encoding, table.item_kinds, metric.kind, message, &point):
         return False
     if metric.kind == HISTOGRAM and not buckets_match(&point):
-        encoding.tally.rejected[BUCKET_COUNTS_MISMATCH] += 1
+        refuse(encoding, BUCKET_COUNTS_MISMATCH)
         return False
     if not place_in_time(encoding, point.time, &time, &replaced):
         return False
@@ -486,6 +486,7 @@ cdef int put_metric(Encoding* encoding, Slice message) noexcept nogil:
     if not read_metric(encoding, message, &metric) or encoding.found != DONE:
         return encoding.found
     read_aggregation(&metric)
+    encoding.parent_name = metric.name
     points = metric.message
     while next_field(&points, &field):
         if field.number == 1 and field.type == LENGTH:

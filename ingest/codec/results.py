@@ -1,9 +1,20 @@
 """What the encoder tells about a request, and the blocks that it closes."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from shared.errors import Invalid
+
+# Why an item is rejected, in the order of their numbers in the compiled codec.
+REASONS: Final = (
+    *("invalid_trace_id", "invalid_span_id", "invalid_parent_span_id", "older_than_retention"),
+    *("bucket_counts_mismatch", "item_too_large", "tenant_contradiction", "tenant_missing"),
+    *("too_many_new_series", "too_many_attribute_keys"),
+)
+# Rejected items of one reason that are described of a request; their texts, their attribute keys.
+REJECTED_ITEMS_MAX: Final = 5
+REJECTED_TEXT_CHARACTERS_MAX: Final = 128
+REJECTED_KEYS_MAX: Final = 20
 
 
 class Malformed(Invalid):
@@ -23,12 +34,27 @@ class RowRange(NamedTuple):
     rows: int
 
 
+class RejectedItem(NamedTuple):
+    """What a rejected item was: its service, name, ids in hex (whatever their length), the time
+    that it gave, and keys of its attributes. Values may be secrets, so none are told.
+    """
+
+    reason: str
+    service: str
+    name: str
+    trace_id: str
+    span_id: str
+    time_ns: int
+    keys: tuple[str, ...]
+
+
 class Appended(NamedTuple):
     """The outcome of one request: items = accepted + the sum of `rejected` (by reason).
 
     `warnings` counts repairs by kind; the items concerned were accepted. `guarded` tells which
     items a guard rejected: a hash of their places, 0 when it rejected none. What else becomes of a
-    request follows from its bytes, but that depends on what the guard knows.
+    request follows from its bytes, but that depends on what the guard knows. `samples` describes
+    the first items that were rejected for each reason.
     """
 
     accepted: int
@@ -36,6 +62,7 @@ class Appended(NamedTuple):
     warnings: dict[str, int]
     spans: tuple[RowRange, ...]
     guarded: int = 0
+    samples: tuple[RejectedItem, ...] = ()
 
     @property
     def items(self) -> int:

@@ -9,7 +9,7 @@ from ingest.codec.columns cimport Column, Table, end_array, put_slice, put_word
 from ingest.codec.encoding cimport (
     INVALID_PARENT_SPAN_ID, INVALID_SPAN_ID, INVALID_TRACE_ID, Encoding, clamp_time, count_row,
     is_sound, is_zero, keep_original_time, next_item_field, place_in_time, put_event_attributes, put_hex_text,
-    put_item, put_origin, take_new,
+    put_item, put_origin, refuse, take_new,
 )
 from ingest.codec.memory cimport Slice, put_bytes, put_u32, put_u64
 from ingest.codec.tables import TABLES
@@ -122,11 +122,11 @@ cdef bint read_span(
 cdef bint has_valid_ids(Encoding* encoding, Span* span) noexcept nogil:
     cdef size_t parent = span.parent_span_id.end - span.parent_span_id.at
     if span.trace_id.end - span.trace_id.at != 16 or is_zero(span.trace_id):
-        encoding.tally.rejected[INVALID_TRACE_ID] += 1
+        refuse(encoding, INVALID_TRACE_ID)
     elif span.span_id.end - span.span_id.at != 8 or is_zero(span.span_id):
-        encoding.tally.rejected[INVALID_SPAN_ID] += 1
+        refuse(encoding, INVALID_SPAN_ID)
     elif parent != 8 and not is_zero(span.parent_span_id):
-        encoding.tally.rejected[INVALID_PARENT_SPAN_ID] += 1
+        refuse(encoding, INVALID_PARENT_SPAN_ID)
     else:
         return True
     return False

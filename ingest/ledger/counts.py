@@ -101,8 +101,7 @@ class GatewayCounts:
         """Tell everything now. Raises Unavailable; then it is told with the next flush."""
         # While the log takes nothing, counts go on growing together instead of piling up.
         if not self._untold:
-            kept = self.sample.take()
-            self._gather(await asyncio.to_thread(self.sample.describe, kept) if kept else [])
+            self._gather(self.sample.take())
         while self._untold:
             await self._log.append(LEDGER_TOPIC, 0, self._untold[0], ())
             del self._untold[0]

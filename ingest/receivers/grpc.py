@@ -42,10 +42,6 @@ RESPONSE_HEADERS: Final = (
 TRAILERS_OK: Final = ((b"grpc-status", b"0"),)
 _PROTOBUF: Final = Encoding.PROTOBUF  # looked up once: that costs as much as a call
 EMPTY_MESSAGE: Final = bytes(PREFIX_BYTES)
-_HTTP_REFUSALS: Final = {
-    405: ((b":status", b"405"), (b"allow", b"POST")),
-    415: ((b":status", b"415"),),
-}
 DATA_BYTES_PER_EVENT: Final = 4 << 10
 # Connections that started together do not all end together.
 _AGE_JITTER: Final = 0.1
@@ -95,6 +91,7 @@ class GrpcConnection(asyncio.BufferedProtocol):
         now = self._loop.time()
         self._since = now
         self._served = False
+        self._charged = False  # to a tenant
         # Since when the client has not been reading, or has kept its HTTP/2 windows shut.
         self._stalled_since = 0.0
         self._blocked_since = 0.0
@@ -240,7 +237,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
             if head is None:
                 return
             if head.signal is not None:
-                tenant = self._gateway.authenticate(head.credentials, head.signal).tenant_id
+                principal = self._gateway.authenticate(head.credentials, head.signal)
+                tenant = principal.tenant_id
+                self._charged = self._charged or self._listener.charge(self, principal)
             elif head.method not in {HEALTH_CHECK, HEALTH_WATCH}:
                 raise unknown_method(head.method)
         except TelemetryFlowError as error:
@@ -260,9 +259,9 @@ class GrpcConnection(asyncio.BufferedProtocol):
     def _read(self, event: http2.RequestReceived) -> Head | None:
         """What the headers mean; None when the answer is a plain HTTP status."""
         fields = fields_of(event.headers, self._limits)
-        status = http_refusal_of(fields)
-        if status is not None:
-            self._respond_only(event.stream_id, _HTTP_REFUSALS[status], ended=event.end_stream)
+        answer = http_refusal_of(fields)
+        if answer is not None:
+            self._respond_only(event.stream_id, answer, ended=event.end_stream)
             return None
         key, known = credential_key(fields), self._known_credentials
         if key != known[0]:

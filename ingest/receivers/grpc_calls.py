@@ -73,12 +73,12 @@ def fields_of(headers: Headers, limits: Limits) -> dict[bytes, bytes]:
     return fields
 
 
-def http_refusal_of(fields: Mapping[bytes, bytes]) -> int | None:
-    """The HTTP status for what is not gRPC at all, or None."""
+def http_refusal_of(fields: Mapping[bytes, bytes]) -> Headers | None:
+    """The headers of the HTTP answer to what is not gRPC at all, or None."""
     if fields.get(b":method") != b"POST":
-        return 405
+        return (b":status", b"405"), (b"allow", b"POST")
     content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return None if content_type in _CONTENT_TYPES else 415
+    return None if content_type in _CONTENT_TYPES else ((b":status", b"415"),)
 
 
 def timeout_of(text: bytes | None) -> float | None:

@@ -28,6 +28,7 @@ from ingest.receivers.http_requests import (
     refuse_key_in,
     signal_of,
 )
+from ingest.receivers.listener import Crowded
 from ingest.receivers.statuses import Slow
 from shared.errors import Invalid, TelemetryFlowError, TooLarge
 from shared.security.credentials import Credentials
@@ -40,6 +41,8 @@ DIRECT_BYTES_MIN: Final = 8 << 10
 # What is read at once while no body is received directly: all requests in it are taken in one turn
 # of the event loop.
 HEAD_READ_BYTES: Final = 64 << 10
+# A read with fewer of them for each request in it is not mostly data.
+DATA_BYTES_PER_REQUEST: Final = 256
 # Nothing of it goes to the client but "again" (D3).
 _DEFECT: Final = "a request over HTTP could not be taken"
 
@@ -52,6 +55,9 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
     def __init__(self, listener: "HttpReceiver") -> None:
         super().__init__(listener)
         self._head_scratch = listener.scratch[:HEAD_READ_BYTES]
+        self._pipelined_scratch = listener.scratch[: listener.limits.pipelined_read_bytes]
+        self._requests_in_read = 0
+        self._mostly_data = False
         self._parser: httptools.HttpRequestParser | None = None
         # The request that is being received.
         self._current: Exchange | None = None
@@ -71,7 +77,9 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
             self._closing = True
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (uvloop's hint is 64 KiB)
-        return self._head_scratch if self._direct is None else self._direct
+        if self._direct is not None:
+            return self._direct
+        return self._head_scratch if self._mostly_data else self._pipelined_scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._direct is not None:
@@ -79,9 +87,15 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
         elif self._closing:
             self._discard(nbytes)
         else:
+            self._requests_in_read = 0
             taken = self._take_repeats(nbytes) if self._known_head is not None else 0
             if taken < nbytes:
                 self._feed(self._head_scratch[taken:nbytes])
+            self._mostly_data = nbytes >= DATA_BYTES_PER_REQUEST * self._requests_in_read
+            if not self._mostly_data and nbytes >= len(self._pipelined_scratch):
+                # The event loop would read on, up to 32 times in this turn.
+                self._transport.pause_reading()
+                self._loop.call_soon(self._read_next)
 
     def eof_received(self) -> bool:
         self._half_closed = True
@@ -162,6 +176,10 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
 
     # --- reading ---
 
+    def _read_next(self) -> None:
+        if len(self._queue) < self._limits.pipelined_requests_max:
+            self._read_on()
+
     def _take_repeats(self, nbytes: int) -> int:
         """Take whole requests with the head of the one before; how many bytes those are."""
         read, taken = self._listener.read_buffer, 0
@@ -181,6 +199,7 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
     def _take_repeat(self, known: Export, body: bytes) -> None:
         now = self._loop.time()
         self._since = now
+        self._requests_in_read += 1
         self._headers[b"content-length"] = b"%d" % len(body)
         keep_alive = not self._listener.draining
         exchange = Exchange(
@@ -295,6 +314,7 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._heads_in_read += 1
+        self._requests_in_read += 1
         self._known_head = None
         if self._closing:
             return
@@ -314,6 +334,7 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
                 refuse_body_of_upgrade(parser.get_method(), self._headers)
             self._open(exchange, parser.get_method())
         except TelemetryFlowError as error:
+            exchange.keep_alive = exchange.keep_alive and not isinstance(error, Crowded)
             self._refuse(exchange, error)
 
     def on_body(self, body: bytes) -> None:
@@ -359,8 +380,9 @@ class HttpConnection(HttpAnswers, asyncio.BufferedProtocol):
         if query:
             refuse_key_in(query)
         credentials = self._credentials()
-        exchange.hold.tenant = self._gateway.authenticate(credentials, signal).tenant_id
-        self._has_key = True
+        principal = self._gateway.authenticate(credentials, signal)
+        exchange.hold.tenant = principal.tenant_id
+        self._has_key = self._has_key or self._listener.charge(self, principal)
         export = export_of(signal, credentials, headers, self._limits)
         exchange.hold.add(export.length or 0)
         exchange.export = export

@@ -16,6 +16,9 @@ class Limits:
 
     connections_max: int = 4_000
     connections_per_address_max: int = 200
+    # A tenant may have so many times the connections for which there is still room: one alone gets
+    # four fifths of them, and whoever comes next finds room, however many clients the others have.
+    connections_share_of_free: int = 4
     tls_handshake_seconds: float = 10.0
     # More wait for their turn: each costs half a millisecond and more of CPU.
     tls_handshakes_per_second_max: int = 400
@@ -38,8 +41,10 @@ class Limits:
     # Requests of one connection that the client gave up or that were refused for what they are,
     # beyond those that succeeded.
     failures_max: int = 500
-    # Requests read ahead on one HTTP/1.1 connection.
+    # Requests read ahead on one HTTP/1.1 connection; and what one read may bring of a connection
+    # whose last read was many small requests: all of them are taken in one turn of the event loop.
     pipelined_requests_max: int = 64
+    pipelined_read_bytes: int = 4 << 10
     # What chunked bodies may have beside data: sizes, extensions, trailers, and what was read
     # together with their head. A fourth of the data is allowed on top.
     chunk_overhead_bytes_max: int = 128 << 10

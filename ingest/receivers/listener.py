@@ -9,16 +9,29 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from ingest import metrics
+from ingest.directory import Principal
 from ingest.exports import Exporter
 from ingest.receivers.counts import Counts
 from ingest.receivers.limits import Limits
 from ingest.receivers.tls import Handshake, HandshakeTurns, ServerTls
-from shared.errors import Conflict
+from shared.errors import Conflict, Unavailable
 
 DRAIN_POLL_SECONDS: Final = 0.02
 CLOSE_SECONDS: Final = 0.1
+CROWDED_RETRY_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class Crowded(Unavailable):
+    """A tenant has as many connections as leave others theirs; this one is closed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too many connections of one tenant to this gateway; connect to another one, or send "
+            "through an OpenTelemetry Collector",
+            retry_after_seconds=CROWDED_RETRY_SECONDS,
+        )
 
 
 class Receiver(Protocol):
@@ -87,6 +100,8 @@ class Listener:
         self._ticker: asyncio.TimerHandle | None = None
         self.connections: dict[Connection, str] = {}
         self._per_address: Counter[str] = Counter()
+        self._tenant_of: dict[Connection, str] = {}
+        self._per_tenant: Counter[str] = Counter()
         # Connections that are being made, with the handshakes that stand for them until then.
         self.shaking: dict[object, Handshake] = {}
         self.handshake_turns = HandshakeTurns(limits)
@@ -154,14 +169,30 @@ class Listener:
         metrics.CONNECTIONS.labels(self.transport_name).inc()
         return True
 
+    def charge(self, connection: Connection, principal: Principal) -> bool:
+        """Count *connection*, on which the first good key came, as one of its tenant's: True.
+
+        Crowded when that has its share of them; the connection is told to go, then.
+        """
+        tenant = principal.tenant_id or principal.workspace_id
+        free = self.limits.connections_max - len(self.connections) + 1
+        if self._per_tenant[tenant] >= self.limits.connections_share_of_free * free:
+            self.counts.refused_connection("connections_per_tenant")
+            connection.go_away()
+            raise Crowded
+        self._tenant_of[connection] = tenant
+        self._per_tenant[tenant] += 1
+        return True
+
     def forget(self, connection: Connection) -> None:
         """The connection is gone; harmless for one that was not admitted."""
         address = self.connections.pop(connection, None)
         if address is None:
             return
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
-            del self._per_address[address]
+        _discount(self._per_address, address)
+        tenant = self._tenant_of.pop(connection, None)
+        if tenant is not None:
+            _discount(self._per_tenant, tenant)
         metrics.CONNECTIONS.labels(self.transport_name).dec()
 
     def _reason_to_refuse(self, address: str) -> str | None:
@@ -199,6 +230,12 @@ class Listener:
                 logger.exception("a connection's time limits could not be checked")
                 connection.abort()
         self.counts.flush()
+
+
+def _discount(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
 
 
 def port_conflict(error: OSError, transport: str, host: str, port: int) -> Conflict:

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import re
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import cast
 
 import pytest
@@ -119,6 +119,36 @@ async def test_S06_dribbled_heads_and_bodies_end_while_a_good_client_is_served()
         for connection in slow:
             assert (await connection.response()).status == 408
         await until(lambda: not server.receiver.connections)
+
+
+class AskedGateway(FakeGateway):
+    """Counts how often it was asked whether it is ready."""
+
+    asked = 0
+
+    def ready(self) -> str | None:
+        self.asked += 1
+        return super().ready()
+
+
+async def test_S06_a_turn_of_the_event_loop_takes_few_of_many_pipelined_requests() -> None:
+    """However many are there to be read, so that others get their turns."""
+    request, count = b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", 4_000
+    gateway = AskedGateway()
+    async with http_server(gateway) as server:
+        with socket.create_connection(("127.0.0.1", server.receiver.port)) as client:
+            client.setblocking(False)
+            unsent, most = request * count, 0
+            async with asyncio.timeout(SECONDS_MAX):
+                while gateway.asked < count:
+                    with suppress(BlockingIOError):
+                        unsent = unsent[client.send(unsent) :]
+                    before = gateway.asked
+                    await asyncio.sleep(0)
+                    most = max(most, gateway.asked - before)
+                    with suppress(BlockingIOError):
+                        client.recv(1 << 20)
+    assert 0 < most <= Limits().pipelined_read_bytes // len(request) + 1
 
 
 async def test_S06_unread_answers_end_the_connection() -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import gzip
 import itertools
+import re
+import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -14,13 +16,15 @@ from backports import zstd
 
 from tests.attacks.frames import data, farewell_in, frame, header_block, headers, opening
 from tests.attacks.gateway import ACK, SETTINGS, WINDOW_UPDATE, Ports
-from tests.attacks.http1 import ABUSES
+from tests.attacks.http1 import ABUSES, SMUGGLING
 from tests.attacks.http2 import FLOODS
 from tests.contract.raw_http import post
 
 # As many clients as this attack at once, from addresses of their own (all of 127.0.0.0/8 is ours).
 ATTACKERS: Final = 40
 CLIENTS_PER_ADDRESS: Final = 100
+# Connections of which nobody reads the answers: each fills its buffers first.
+UNREAD: Final = 100
 CONNECT_SECONDS_MAX: Final = 5.0
 READ_BYTES: Final = 1 << 16
 READ_SECONDS_MAX: Final = 3.0
@@ -84,20 +88,23 @@ def goaway(received: bytes) -> str:
 
 
 def status(received: bytes) -> str:
-    at = received.rfind(b"HTTP/1.1 ")
-    return "" if at < 0 else received[at + 9 : at + 12].decode()
+    """The last one; the texts of errors speak of HTTP/1.1, too."""
+    found = re.findall(rb"HTTP/1\.1 (\d{3}) ", received)
+    return found[-1].decode() if found else ""
 
 
 async def again_and_again(
-    port: int, payload: bytes, told_by: Callable[[bytes], str], seconds: float
+    port: int, payloads: Sequence[bytes], told_by: Callable[[bytes], str], seconds: float
 ) -> Answers:
-    """Forty clients that send *payload*, and again as soon as they are cut off."""
+    """Forty clients that send one of *payloads*, and the next as soon as they are cut off."""
     answers: Answers = Counter()
     end = time.monotonic() + seconds
+    in_turn = itertools.cycle(payloads)
 
     async def attack() -> None:
         while (left := end - time.monotonic()) > 0:
-            answers[await answered(port, payload, told_by, min(left, READ_SECONDS_MAX))] += 1
+            seconds_max = min(left, READ_SECONDS_MAX)
+            answers[await answered(port, next(in_turn), told_by, seconds_max)] += 1
 
     await asyncio.gather(*(attack() for _ in range(ATTACKERS)))
     return answers
@@ -110,7 +117,7 @@ def flood(name: str, frames: int) -> Wave:
     return Wave(
         size,
         one.limit,
-        lambda ports, seconds: again_and_again(ports.grpc, payload, goaway, seconds),
+        lambda ports, seconds: again_and_again(ports.grpc, (payload,), goaway, seconds),
     )
 
 
@@ -122,12 +129,52 @@ def abuse(name: str, size: int) -> Wave:
     return Wave(
         text,
         one.limit,
-        lambda ports, seconds: again_and_again(ports.http, payload, status, seconds),
+        lambda ports, seconds: again_and_again(ports.http, (payload,), status, seconds),
     )
 
 
-async def held(port: int, count: int, hello: bytes, drip: bytes, seconds: float) -> Answers:
-    """*count* connections at once that say *hello* and then *drip* once a second."""
+def smuggling() -> Wave:
+    """Lying, repeated and obscured lengths, each with a request behind it."""
+    head = post(length=None, authorization=None)[:-2]
+    hidden = post(b"", authorization=None)
+    payloads = [head + form + b"\r\nx" + hidden for form in SMUGGLING.values()]
+    return Wave(
+        f"{ATTACKERS} x {len(payloads)} forms, again and again",
+        "RFC 9112 6.3 and 11.2",
+        lambda ports, seconds: again_and_again(ports.http, payloads, status, seconds),
+    )
+
+
+async def unread(ports: Ports, seconds: float) -> Answers:
+    """Connections that ask without end and read no answer, over a window of a few KiB."""
+    answers: Answers = Counter()
+    end = time.monotonic() + seconds
+    requests = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 500
+    loop = asyncio.get_running_loop()
+
+    async def ask() -> None:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            client.setblocking(False)
+            try:
+                await loop.sock_connect(client, ("127.0.0.1", ports.http))
+                async with asyncio.timeout(end - time.monotonic()):
+                    while True:
+                        await loop.sock_sendall(client, requests)
+            except TimeoutError:
+                answers["still open"] += 1
+            except OSError as error:
+                answers[f"closed ({type(error).__name__})"] += 1
+
+    await asyncio.gather(*(ask() for _ in range(UNREAD)))
+    return answers
+
+
+async def held(port: int, count: int, hello: bytes, drip: bytes | None, seconds: float) -> Answers:
+    """*count* connections at once that say *hello* and then *drip* once a second.
+
+    With None to drip, they shut their side of the connection behind *hello*.
+    """
     answers: Answers = Counter()
     end = time.monotonic() + seconds
     told_by = goaway if hello.startswith(b"PRI") else status
@@ -138,6 +185,8 @@ async def held(port: int, count: int, hello: bytes, drip: bytes, seconds: float)
         try:
             reader, writer = await connect(port)
             writer.write(hello)
+            if drip is None:
+                writer.write_eof()
             while time.monotonic() < end:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(1):
@@ -146,7 +195,8 @@ async def held(port: int, count: int, hello: bytes, drip: bytes, seconds: float)
                             break
                         received += piece
                         continue
-                writer.write(drip)
+                if drip:
+                    writer.write(drip)
             else:
                 answers[told_by(received) or "still open"] += 1
                 return
@@ -162,7 +212,7 @@ async def held(port: int, count: int, hello: bytes, drip: bytes, seconds: float)
 
 
 def holding(  # noqa: PLR0917  (a row of a table)
-    transport: str, count: int, hello: bytes, drip: bytes, limit: str, seconds: float
+    transport: str, count: int, hello: bytes, drip: bytes | None, limit: str, seconds: float
 ) -> Wave:
     return Wave(
         f"{count:,} connections",
@@ -172,11 +222,13 @@ def holding(  # noqa: PLR0917  (a row of a table)
     )
 
 
-def bombs(transport: str, name: str) -> Wave:
+def bombs(transport: str, name: str, *, nested: bool = False) -> Wave:
     zeros = bytes(1 << 20)
     compressor = gzip.compress if name == "gzip" else zstd.compress
     # Members of a mebibyte each, one after the other: 64 MiB are inflated at most.
     bomb = compressor(zeros) * (BOMB_BYTES >> 20)
+    if nested:
+        bomb = compressor(bomb)
     if transport == "http":
         payload = post(bomb, headers={"Content-Encoding": name}, authorization=None)
         told_by = status
@@ -190,10 +242,10 @@ def bombs(transport: str, name: str) -> Wave:
         )
         told_by = grpc_status
     return Wave(
-        f"{ATTACKERS} x {len(bomb) / 1e6:.1f} MB that become 1 GiB",
+        f"{ATTACKERS} x {len(bomb) / 1e3:,.0f} KB that become 1 GiB",
         "body_bytes_max, INGEST_MEMORY_BYTES_MAX",
         lambda ports, seconds: again_and_again(
-            getattr(ports, transport), payload, told_by, seconds
+            getattr(ports, transport), (payload,), told_by, seconds
         ),
     )
 
@@ -234,9 +286,12 @@ WAVES: Final[dict[str, Wave]] = {
     **{f"http2_{name}": flood(name, one.frames * 4) for name, one in FLOODS.items()},
     "http2_10000_streams": flood("streams", 10_000),
     **{f"http1_{name}": abuse(name, one.size * 4) for name, one in ABUSES.items()},
+    "http1_smuggling": smuggling(),
     "http_gzip_bombs": bombs("http", "gzip"),
+    "http_nested_gzip_bombs": bombs("http", "gzip", nested=True),
     "http_zstd_bombs": bombs("http", "zstd"),
     "grpc_gzip_bombs": bombs("grpc", "gzip"),
+    "grpc_zstd_bombs": bombs("grpc", "zstd"),
     "http_slow_heads": holding("http", 500, _HEAD, b"X: y\r\n", "header_seconds", 14),
     "http_slow_bodies": holding(
         "http",
@@ -254,6 +309,15 @@ WAVES: Final[dict[str, Wave]] = {
         "body_grace_seconds, body_bytes_per_second_min",
         14,
     ),
+    "http_half_closed": holding(
+        "http",
+        500,
+        post(length=1_000_000, authorization=None) + b"x",
+        None,
+        "none is needed: a request that cannot be finished ends its connection",
+        6,
+    ),
+    "http_unread_answers": Wave(f"{UNREAD} connections", "write_stalled_seconds", unread, 45),
     "http_silent": holding("http", 500, b"", b"", "header_seconds", 14),
     "grpc_silent": holding("grpc", 500, b"", b"", "header_seconds", 14),
     "grpc_zero_windows": holding(

@@ -46,6 +46,12 @@ async def test_C051_of_a_mixed_request_what_a_used_up_quota_refuses_is_told_and_
     assert "3 of 4 spans refused" in told.message
     assert "2: the tenant's quota of this month is used up" in told.message
     assert served.stored() == {"staging": ["s"]}
+    samples = served.counts.sample.take()
+    assert {(one[1], one[3], one[5]) for one in samples} == {
+        ("production", "quota", "p1"),
+        ("production", "quota", "p2"),
+        ("", "tenant_missing", "n"),
+    }
     assert await served.told() == {
         ("staging", "received", "", 1),
         ("staging", "acked", "", 1),

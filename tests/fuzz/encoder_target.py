@@ -134,6 +134,7 @@ def append(encoder: Any, body: bytes, tenant: str, guard: Any = None) -> object:
         sorted(appended.rejected.items()),
         sorted(appended.warnings.items()),
         tuple(sorted(tuple(span) for span in appended.spans)),
+        appended.samples,
     )
 
 

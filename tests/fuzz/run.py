@@ -154,7 +154,7 @@ def unit_tests(preload: Path) -> int:
         *("-o", f"pythonpath={TREE} {ROOT}", "-p", "no:cacheprovider", "--timeout=600"),
         *(f"--ignore=tests/unit/ingest/codec/{name}.py" for name in NOT_SANITISED),
     ]
-    environment = {**os.environ, **sanitised(preload)}
+    environment = {**os.environ, **sanitised(preload), "HYPOTHESIS_PROFILE": "sanitised"}
     done = subprocess.run(
         line, cwd=ROOT, env=environment, timeout=UNIT_TESTS_SECONDS_MAX, check=False
     )

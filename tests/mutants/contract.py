@@ -242,15 +242,17 @@ CONTRACT_MUTANTS: Final = (
     _mutant(
         "C108 other content types are gRPC",
         _CALLS,
-        "return None if content_type in _CONTENT_TYPES else 415",
+        'return None if content_type in _CONTENT_TYPES else ((b":status", b"415"),)',
         "return None",
         receivers=True,
     ),
     _mutant(
         "C058 the key is checked after the message",
         "ingest/receivers/grpc.py",
-        "tenant = self._gateway.authenticate(head.credentials, head.signal).tenant_id",
-        "pass",
+        "                principal = self._gateway.authenticate(head.credentials, head.signal)\n"
+        "                tenant = principal.tenant_id\n"
+        "                self._charged = self._charged or self._listener.charge(self, principal)\n",
+        "                pass\n",
         receivers=True,
     ),
     _mutant(

@@ -90,7 +90,8 @@ class Encoder:
             raise BlockFull
         warnings = sum((item.warnings for item in rows.items), rows.warnings)
         ranges = self._add(rows.items, costs)
-        return Appended(len(rows.items), dict(rows.rejected), dict(warnings), ranges, rows.guarded)
+        rejected, warned = dict(rows.rejected), dict(warnings)
+        return Appended(len(rows.items), rejected, warned, ranges, rows.guarded, rows.samples)
 
     def close(self) -> list[Block]:
         """Every open block, in the order of tables and parts; the encoder is empty afterwards."""
@@ -115,7 +116,9 @@ class Encoder:
             self._head_bytes[item.table] + cost <= self._block_bytes_max
             for item, cost in zip(rows.items, costs, strict=True)
         ]
-        rows.rejected += Counter({"item_too_large": fits.count(False)})
+        for item, fit in zip(rows.items, fits, strict=True):
+            if not fit:
+                rows.reject(item, "item_too_large")
         rows.items = [item for item, fit in zip(rows.items, fits, strict=True) if fit]
         return [cost for cost, fit in zip(costs, fits, strict=True) if fit]
 

@@ -73,10 +73,16 @@ class Receipt:
 
 @dataclass(slots=True)
 class Item:
-    """An item on its way to be a row of *table*; `time_ns` and `row` are what is stored."""
+    """An item on its way to be a row of *table*; `time_ns` and `row` are what is stored.
+
+    It came as so manieth of its request, in these messages: `span`, `record` or `one` (a data
+    point), and its `origin`.
+    """
 
     table: str
     receipt: Receipt
+    place: int
+    messages: dict[str, Any]
     time_ns: int = 0
     row: Row = field(default_factory=dict)
     warnings: Counter[str] = field(default_factory=Counter)

@@ -4,14 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from operator import itemgetter
+from typing import Final
 
 from ingest.codec.reference.cardinality import GUARD_REASONS
 from ingest.codec.reference.items import Item, Receipt, Rejected, Row, scopes_of
 from ingest.codec.reference.logs import log_item
 from ingest.codec.reference.metrics import point_item, points_of
+from ingest.codec.reference.rejections import rejected_item
 from ingest.codec.reference.traces import span_item
 from ingest.codec.reference.wire import Request, decoded
+from ingest.codec.results import REJECTED_ITEMS_MAX, RejectedItem
 
 # Of the FNV hash.
 GUARDED_PRIME: Final = 0x100000001B3
@@ -31,38 +34,36 @@ class Rows:
     rejected: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     guarded: int = 0
+    described: list[tuple[int, RejectedItem]] = field(default_factory=list)
+
+    def reject(self, item: Item, reason: str) -> None:
+        """Count an item that is not to be stored, and describe it if it is one of the first."""
+        self.rejected[reason] += 1
+        if self.rejected[reason] <= REJECTED_ITEMS_MAX:
+            self.described.append((item.place, rejected_item(reason, **item.messages)))
+
+    @property
+    def samples(self) -> tuple[RejectedItem, ...]:
+        """What is described, in the order of the items."""
+        return tuple(one for _place, one in sorted(self.described, key=itemgetter(0)))
 
 
 def rows_of(signal: str, body: bytes, receipt: Receipt) -> Rows:
     """The rows of an Export request. Raises Malformed when *body* is none."""
     request = decoded(signal, body)
     rows = Rows(warnings=Counter(request.warnings))
-    for table, origin, fill in _ITEMS_OF[signal](request):
-        item = Item(table, receipt)
+    for place, (table, origin, fill) in enumerate(_ITEMS_OF[signal](request)):
+        item = Item(table, receipt, place, {"origin": origin, **fill.keywords})
         try:
             receipt.require_own(origin["ResourceAttributes"])
             fill(item, origin)
         except Rejected as rejection:
             if rejection.reason in GUARD_REASONS:
-                place = len(rows.items) + rows.rejected.total()
                 rows.guarded = (rows.guarded * GUARDED_PRIME + place + 1) % 2**64
-            rows.rejected[rejection.reason] += 1
+            rows.reject(item, rejection.reason)
         else:
             rows.items.append(item)
     return rows
-
-
-def rejected_of(signal: str, body: bytes, receipt: Receipt) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The items of an Export request that are rejected for what they are, with the reason.
-
-    An item is told by its messages: `span`, `record` or `one` (a data point), and its `origin`.
-    """
-    for table, origin, fill in _ITEMS_OF[signal](decoded(signal, body)):
-        try:
-            receipt.require_own(origin["ResourceAttributes"])
-            fill(Item(table, receipt), origin)
-        except Rejected as rejection:
-            yield rejection.reason, {"origin": origin, **fill.keywords}
 
 
 def _spans(request: Request) -> Iterator[Found]:

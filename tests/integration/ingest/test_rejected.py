@@ -13,9 +13,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from control.cli.rejected import printable
 from control.cli.rejected import rejected as rejected_command
-from ingest.codec.reference.items import Receipt
+from ingest.codec import Encoder
+from ingest.codec.results import REJECTED_TEXT_CHARACTERS_MAX, RejectedItem
 from ingest.ledger.counts import At, GatewayCounts, minute_now
-from ingest.ledger.rejected import BODIES_MAX, BODY_BYTES_MAX, SAMPLES_MAX, TEXT_CHARACTERS_MAX
+from ingest.ledger.rejected import KEPT_MAX, SAMPLES_MAX
 from ingest.ledger.writer import LedgerWriter
 from ingest.signals import LEDGER_TOPIC
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
@@ -27,7 +28,6 @@ from tests.integration.shared.embedded_server import EmbeddedServer
 
 NOW_NS = 1_790_000_000_000_000_000
 SECRET = "hunter2 hunter2"
-RECEIPT = Receipt("acme", NOW_NS, 30)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,12 @@ def spans(*trace_ids: bytes, name: str = "GET /") -> bytes:
     return request.SerializeToString()
 
 
+def rejected(signal: str, body: bytes) -> tuple[RejectedItem, ...]:
+    """What the codec tells of items that it does not take."""
+    encoder = Encoder(signal, retention_days=30)
+    return encoder.append(body, tenant="acme", received_ns=NOW_NS).samples
+
+
 def at(signal: str, tenant: str = "acme") -> At:
     return At(minute_now(), tenant, signal)
 
@@ -74,7 +80,7 @@ async def test_a_rejected_span_can_be_seen_without_its_values(
     log = MemoryLog()
     counts = GatewayCounts(log)
     body = spans(b"short", b"0123456789abcdef")
-    counts.sample.keep(at("traces"), body, RECEIPT, {"invalid_trace_id": 1})
+    counts.sample.keep(at("traces"), rejected("traces", body))
     await stored(log, counts, clickhouse)
     rows = await clickhouse.query(
         "SELECT TenantId, Signal, Reason, ServiceName, Name, TraceId, SpanId, TimeUnixNano, "
@@ -108,11 +114,8 @@ async def test_log_records_and_points_are_sampled_too(clickhouse: ClickHouse) ->
     metric = metrics.resource_metrics.add().scope_metrics.add().metrics.add(name="latency")
     point = metric.histogram.data_points.add(time_unix_nano=NOW_NS, bucket_counts=[1, 2])
     point.explicit_bounds.extend([1.0, 2.0, 3.0])
-    for signal, request, reason in (
-        ("logs", logs, "older_than_retention"),
-        ("metrics", metrics, "bucket_counts_mismatch"),
-    ):
-        counts.sample.keep(at(signal), request.SerializeToString(), RECEIPT, {reason: 1})
+    for signal, request in (("logs", logs), ("metrics", metrics)):
+        counts.sample.keep(at(signal), rejected(signal, request.SerializeToString()))
     await stored(log, counts, clickhouse)
     rows = await clickhouse.query(
         "SELECT Signal, Reason, Name FROM telemetry.tf_rejected ORDER BY Signal"
@@ -130,7 +133,7 @@ async def test_a_tenant_sees_its_own_samples_only(clickhouse: ClickHouse) -> Non
     counts = GatewayCounts(log)
     for tenant in ("acme", "umbrella"):
         body = spans(b"x", name=f"of {tenant}")
-        counts.sample.keep(at("traces", tenant), body, RECEIPT, {"invalid_trace_id": 1})
+        counts.sample.keep(at("traces", tenant), rejected("traces", body))
     await stored(log, counts, clickhouse)
     own = await clickhouse.query("SELECT Name FROM tenant_acme.rejected_items")
     assert [tuple(row) for row in own] == [("of acme",)]
@@ -138,36 +141,22 @@ async def test_a_tenant_sees_its_own_samples_only(clickhouse: ClickHouse) -> Non
     assert [tuple(row) for row in everybody] == [("acme",), ("umbrella",)]
 
 
-async def test_samples_are_few_and_small() -> None:
-    counts = GatewayCounts(MemoryLog())
-    sample = counts.sample
-    reasons = {"invalid_trace_id": 100}
-    sample.keep(at("traces"), spans(*[b"x"] * 100, name="n" * 1_000), RECEIPT, reasons)
-    sample.keep(at("traces"), spans(b"x"), RECEIPT, reasons)
-    sample.keep(at("logs"), bytes(BODY_BYTES_MAX + 1), RECEIPT, reasons)
-    kept = sample.take()
-    # One body of a place and reason at a time, and none that is large.
-    assert len(kept) == 1
-    samples = sample.describe(kept)
-    assert len(samples) == SAMPLES_MAX
-    assert {len(one[5]) for one in samples} == {TEXT_CHARACTERS_MAX}
-    sample.keep(at("traces"), spans(b"x"), RECEIPT, reasons)
-    # Unless the minute has turned meanwhile, it has its samples.
-    assert all(one.at.minute != kept[0].at.minute for one in sample.take())
-    for number in range(2 * BODIES_MAX):
-        sample.keep(at("traces", f"t{number}"), spans(b"x"), RECEIPT, reasons)
-    assert len(sample.take()) == BODIES_MAX
-
-
-async def test_a_body_that_cannot_be_read_again_costs_its_sample_only(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    counts = GatewayCounts(MemoryLog())
+def test_samples_are_few_and_small() -> None:
+    sample = GatewayCounts(MemoryLog()).sample
     place = at("traces")
-    counts.answered(place, accepted=1, rejected={"invalid_trace_id": 1})
-    counts.sample.keep(place, b"\xff", RECEIPT, {"invalid_trace_id": 1})
-    await counts.flush()
-    assert "could not be described" in caplog.text
+    body = spans(*[b"x"] * 100, name="n" * 1_000)
+    sample.keep(place, rejected("traces", body))
+    sample.keep(place, rejected("traces", body))
+    kept = sample.take()
+    assert len(kept) == SAMPLES_MAX
+    assert {len(one[5]) for one in kept} == {REJECTED_TEXT_CHARACTERS_MAX}
+    sample.keep(place, rejected("traces", body))
+    assert sample.take() == []
+    sample.keep(place._replace(minute=place.minute + 1), rejected("traces", body))
+    assert len(sample.take()) == SAMPLES_MAX
+    for number in range(2 * KEPT_MAX):
+        sample.keep(at("traces", f"t{number}"), rejected("traces", spans(b"x")))
+    assert len(sample.take()) == KEPT_MAX
 
 
 def test_what_a_sender_named_does_not_command_the_terminal() -> None:

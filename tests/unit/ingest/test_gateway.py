@@ -303,9 +303,24 @@ async def test_C034_refused_items_are_counted_with_reason_and_advice() -> None:
     assert "1 of 5 spans refused" in answer.message
     assert "16 bytes" in answer.message
     assert await rows_in(log) == 4
-    (kept,) = gateway._counts.sample.take()
-    assert kept.at.tenant == "default"
-    assert "invalid_trace_id" in kept.reasons
+    (sample,) = gateway._counts.sample.take()
+    assert (sample[1], sample[3]) == ("default", "invalid_trace_id")
+    await gateway.close()
+
+
+async def test_C034_an_item_of_any_size_is_sampled_when_it_is_rejected() -> None:
+    message = ExportTraceServiceRequest.FromString(request(items=2))
+    large = message.resource_spans[0].scope_spans[0].spans[0]
+    large.name = "large"
+    large.attributes.add(key="blob").value.string_value = "x" * 2_000_000
+    gateway = gateway_on(MemoryLog(), BlockLimits(bytes_max=1_000_000, rows_max=65_536, wait_ms=1))
+
+    answer = await export(gateway, message.SerializeToString())
+
+    assert answer.rejected == 1
+    assert "INGEST_BLOCK_BYTES_MAX" in answer.message
+    (sample,) = gateway._counts.sample.take()
+    assert (sample[3], sample[5]) == ("item_too_large", "large")
     await gateway.close()
 
 

@@ -2,6 +2,7 @@
 
 import resource
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,13 +49,7 @@ class Twins:
             )
         except Malformed:
             return "malformed"
-        return Appended(
-            appended.accepted,
-            appended.rejected,
-            appended.warnings,
-            tuple(sorted(appended.spans)),
-            appended.guarded,
-        )
+        return replace(appended, spans=tuple(sorted(appended.spans)))
 
     def turn(self) -> None:
         """An hour ends."""

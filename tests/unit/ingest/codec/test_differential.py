@@ -1,6 +1,7 @@
 """The compiled codec and the reference: equal blocks, byte for byte, or equal rejections."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from google.protobuf.message import Message
@@ -28,9 +29,7 @@ def outcome(
         appended = encoder.append(body, tenant=tenant, workspace="shop", received_ns=NOW_NS)
     except Malformed:
         return "malformed"
-    return Appended(
-        appended.accepted, appended.rejected, appended.warnings, tuple(sorted(appended.spans))
-    )
+    return replace(appended, spans=tuple(sorted(appended.spans)))
 
 
 def assert_equal(signal: str, bodies: Sequence[bytes]) -> None:

@@ -4,6 +4,7 @@
 import json
 import time
 import tracemalloc
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 
+def cpu_seconds(work: Callable[[int], object], size: int) -> float:
+    started = time.process_time()
+    work(size)
+    return time.process_time() - started
+
+
+def grows_in_proportion(work: Callable[[int], object], size: int) -> bool:
+    """Whether eight times as much takes about 8 times as long, and not 64 times.
+
+    What is too short to be measured well is not a way to keep a server busy.
+    """
+    seconds = cpu_seconds(work, size)
+    return seconds < 0.05 or seconds < 24 * cpu_seconds(work, size // 8)
+
+
 def test_C090_more_than_64_levels_are_refused() -> None:
     for opening, closing in (("[", "]"), ('{"a":', "}")):
         to_protobuf("traces", f'{{"x":{opening * 63}1{closing * 63}}}'.encode())
@@ -47,13 +63,14 @@ def test_C090_known_levels_count_as_much_as_unknown_ones() -> None:
 
 
 def test_C090_a_number_of_very_many_digits_is_refused_in_no_time() -> None:
-    refused(SPAN % '{"startTimeUnixNano":%s}' % ("9" * 5000))
-    started = time.perf_counter()
-    refused(SPAN % '{"startTimeUnixNano":"1%s1"}' % ("0" * 4_000_000))
-    refused(SPAN % '{"startTimeUnixNano":%s}' % ("9" * 4_000_000))
-    refused(SPAN % '{"startTimeUnixNano":0.%s1}' % ("0" * 4_000_000))
-    assert mapped("traces", '{"x":%s}' % ("9" * 4_000_000)) is not None
-    assert time.perf_counter() - started < 5
+    def work(digits: int) -> None:
+        refused(SPAN % '{"startTimeUnixNano":"1%s1"}' % ("0" * digits))
+        refused(SPAN % '{"startTimeUnixNano":%s}' % ("9" * digits))
+        refused(SPAN % '{"startTimeUnixNano":0.%s1}' % ("0" * digits))
+        assert mapped("traces", '{"x":%s}' % ("9" * digits)) is not None
+
+    work(5_000)
+    assert grows_in_proportion(work, 4_000_000)
 
 
 _BODY_BYTES = 16 * 2**20
@@ -74,20 +91,22 @@ _BODY_BYTES = 16 * 2**20
 def test_C091_a_bomb_is_answered_fast_in_bounded_memory(
     head: str, piece: str, tail: str, fine: bool
 ) -> None:
-    body = (head + piece * (_BODY_BYTES // len(piece)) + tail).encode()
-    tracemalloc.start()
-    started = time.perf_counter()
-    try:
+    def work(size_bytes: int) -> int:
+        body = (head + piece * (size_bytes // len(piece)) + tail).encode()
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
         if fine:
             to_protobuf("traces", body)
         else:
             refused(body)
-        taken_seconds = time.perf_counter() - started
-        peak = tracemalloc.get_traced_memory()[1]
+        return tracemalloc.get_traced_memory()[1] - before
+
+    assert grows_in_proportion(work, _BODY_BYTES)
+    tracemalloc.start()
+    try:
+        assert work(_BODY_BYTES) < 3 * _BODY_BYTES
     finally:
         tracemalloc.stop()
-    assert taken_seconds < 2
-    assert peak < 4 * len(body)
 
 
 def test_C091_packed_numbers_grow_to_no_more_than_four_times_their_text() -> None:
@@ -96,10 +115,12 @@ def test_C091_packed_numbers_grow_to_no_more_than_four_times_their_text() -> Non
 
 
 def test_C091_taking_back_what_was_written_does_not_grow_quadratic() -> None:
-    big = '"attributes":[%s{}],"name":"\\n","kind":1,' % ("{}," * 300_000)
-    started = time.perf_counter()
-    assert span('{%s"flags":1}' % (big * 10)).flags == 1
-    assert time.perf_counter() - started < 3
+    big = '"attributes":[%s{}],"name":"\\n","kind":1,' % ("{}," * 37_500)
+
+    def work(repeats: int) -> None:
+        assert span('{%s"flags":1}' % (big * repeats)).flags == 1
+
+    assert grows_in_proportion(work, 80)
 
 
 @pytest.mark.parametrize(
