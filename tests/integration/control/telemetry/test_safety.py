@@ -301,7 +301,7 @@ async def test_S46_when_a_client_hangs_up_its_query_ends_in_the_engine(
 ) -> None:
     """Through a real socket, that is closed (FIN) or torn down (RST)."""
 
-    async def long_question(reading: Reading, **_query: Any) -> None:
+    async def long_question(reading: Reading, _query: Any) -> None:
         await reading.rows(SLOW)
 
     monkeypatch.setattr(logs, "log_values", long_question)
