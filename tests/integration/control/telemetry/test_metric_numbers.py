@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from control.telemetry.queries.aggregate import answer_question
@@ -357,6 +357,8 @@ def _with_resets(
 
 @pytest.mark.parametrize("kind", ["explicit", "exponential"])
 @given(both=st.tuples(EVENTS, EVENTS), started=st.sampled_from([-20, -5]))
+# Another start time with a higher count, which nothing else tells.
+@example(both=([(30, [1.0], "on"), (90, [2.0, 3.0], "restart")], []), started=-5)
 @EXAMPLES
 async def test_histograms_go_through_resets_of_both_kinds(
     engine: Engine,
