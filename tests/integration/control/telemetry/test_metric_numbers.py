@@ -186,6 +186,15 @@ def _gained(points: list[Point], temporality: int, *, is_monotonic: bool) -> dic
 
 @pytest.mark.parametrize(("temporality", "is_monotonic"), [(1, True), (2, True), (2, False)])
 @given(points=COUNTERS, noted=st.integers(0, 2))
+# A lower value, then another start time with a higher one.
+@example(
+    points=[
+        Point(NOW + 1 * SECOND, 5.0, zone="a", start_ns=NOW - 5 * MINUTE),
+        Point(NOW + 61 * SECOND, 3.0, zone="a", start_ns=NOW - 5 * MINUTE),
+        Point(NOW + 121 * SECOND, 9.0, zone="a", start_ns=NOW + MINUTE),
+    ],
+    noted=2,
+)
 @EXAMPLES
 async def test_increases_go_through_resets_gaps_and_repeated_times(
     engine: Engine,
