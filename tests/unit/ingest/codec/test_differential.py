@@ -1,7 +1,6 @@
 """The compiled codec and the reference: equal blocks, byte for byte, or equal rejections."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from google.protobuf.message import Message
@@ -29,7 +28,7 @@ def outcome(
         appended = encoder.append(body, tenant=tenant, workspace="shop", received_ns=NOW_NS)
     except Malformed:
         return "malformed"
-    return replace(appended, spans=tuple(sorted(appended.spans)))
+    return appended._replace(spans=tuple(sorted(appended.spans)))
 
 
 def assert_equal(signal: str, bodies: Sequence[bytes]) -> None:
