@@ -2,7 +2,6 @@
 
 import resource
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ class Twins:
             )
         except Malformed:
             return "malformed"
-        return replace(appended, spans=tuple(sorted(appended.spans)))
+        return appended._replace(spans=tuple(sorted(appended.spans)))
 
     def turn(self) -> None:
         """An hour ends."""
