@@ -108,6 +108,7 @@ async def test_S47_on_Kafka_a_tail_is_woken_by_the_writer_and_resumes_without_lo
             await send(pipeline, "7")
             last = await socket.receive_json()
 
-    assert [before, meanwhile, after] == [["1", "2", "3"], ["4", "5"], ["6"]]
+    # Requests that go to different partitions are stored in any order.
+    assert list(map(sorted, (before, meanwhile, after))) == [["1", "2", "3"], ["4", "5"], ["6"]]
     assert begun["items"] == []
     assert [one["body"] for one in last["items"]] == ["7"]
