@@ -11,7 +11,7 @@ import orjson
 from shared.cache.keys import EVERYTHING, is_one_key, key_matcher, keys_below
 from shared.cache.memory import MemoryCache
 from shared.cache.metrics import LOADS, TOO_LARGE
-from shared.cache.redis import RedisCache
+from shared.cache.redis import NOT_ASKED, Found, RedisCache
 from shared.settings import Settings
 
 VALUE_BYTES_MAX: Final = 1_000_000
@@ -103,7 +103,7 @@ class Cache:
         """The value under *key*, or *default* if there is none."""
         held = self._l1.get(key)
         if held is None:
-            held = await self._from_l2(key)
+            held = (await self._from_l2(key)).value
         return default if held is None else orjson.loads(held)
 
     async def set(
@@ -124,12 +124,11 @@ class Cache:
             await self.delete(key)
             return
         self._forget(key)
-        await self._keep(
-            key,
-            text,
-            l1_ttl_seconds=self._l1_ttl_seconds if ttl_seconds is None else ttl_seconds,
-            l2_ttl_seconds=self._l2_ttl_seconds if l2_ttl_seconds is None else l2_ttl_seconds,
-        )
+        l1_seconds = _checked(self._l1_ttl_seconds if ttl_seconds is None else ttl_seconds)
+        l2_seconds = _checked(self._l2_ttl_seconds if l2_ttl_seconds is None else l2_ttl_seconds)
+        self._l1.set(key, text, ttl_seconds=l1_seconds)
+        if self._l2 is not None:
+            await self._l2.set(key, text, ttl_seconds=l2_seconds)
 
     async def wrap(
         self, key: str, load: Callable[[], Awaitable[Any]], *, ttl_seconds: float | None = None
@@ -200,18 +199,16 @@ class Cache:
                 del self._loads[key]
         return self._l1.delete(pattern)
 
-    async def _from_l2(self, key: str) -> bytes | None:
-        """The value in Redis, copied into memory."""
+    async def _from_l2(self, key: str) -> Found:
+        """What Redis has, its value copied into memory."""
         if self._l2 is None:
-            return None
+            return NOT_ASKED
         changes = self._changes
         found = await self._l2.get(key)
-        if found is None:
-            return None
-        text, left_seconds = found
-        if changes == self._changes:
-            self._l1.set(key, text, ttl_seconds=min(left_seconds, self._l1_ttl_seconds))
-        return text
+        if found.value is not None and changes == self._changes:
+            ttl_seconds = min(found.left_seconds, self._l1_ttl_seconds)
+            self._l1.set(key, found.value, ttl_seconds=ttl_seconds)
+        return found
 
     def _start(
         self, key: str, load: Callable[[], Awaitable[Any]], ttl_seconds: float | None
@@ -232,9 +229,9 @@ class Cache:
         self, key: str, load: Callable[[], Awaitable[Any]], ttl_seconds: float
     ) -> bytes:
         """The value from Redis or from *load*, kept unless it was deleted in the meantime."""
-        held = await self._from_l2(key)
-        if held is not None:
-            return held
+        found = await self._from_l2(key)
+        if found.value is not None:
+            return found.value
         try:
             text = orjson.dumps(await load())
         except BaseException:
@@ -244,27 +241,21 @@ class Cache:
         if len(text) > VALUE_BYTES_MAX:
             TOO_LARGE.inc()
         elif self._is_current(key):
-            await self._keep(
-                key,
-                text,
-                l1_ttl_seconds=min(ttl_seconds, self._l1_ttl_seconds),
-                l2_ttl_seconds=ttl_seconds,
-            )
-            if not self._is_current(key):
-                # Deleted while it was on its way to Redis, where it may have come in last.
-                await self._delete(key)
+            l1_ttl_seconds = min(_checked(ttl_seconds), self._l1_ttl_seconds)
+            self._l1.set(key, text, ttl_seconds=l1_ttl_seconds)
+            if self._l2 is not None:
+                await self._l2.set_loaded(
+                    key, text, ttl_seconds=ttl_seconds, last_deletion=found.last_deletion
+                )
         return text
 
     def _is_current(self, key: str) -> bool:
         """Whether the running load of *key* has not been taken out by a change."""
         return self._loads.get(key) is asyncio.current_task()
 
-    async def _keep(
-        self, key: str, text: bytes, *, l1_ttl_seconds: float, l2_ttl_seconds: float
-    ) -> None:
-        for seconds in (l1_ttl_seconds, l2_ttl_seconds):
-            if not 0 < seconds <= TTL_SECONDS_MAX:
-                raise ValueError(f"a time to live is between 0 and {TTL_SECONDS_MAX:.0f} seconds")
-        self._l1.set(key, text, ttl_seconds=l1_ttl_seconds)
-        if self._l2 is not None:
-            await self._l2.set(key, text, ttl_seconds=l2_ttl_seconds)
+
+def _checked(ttl_seconds: float) -> float:
+    """*ttl_seconds*; ValueError if nothing can be kept that long."""
+    if not 0 < ttl_seconds <= TTL_SECONDS_MAX:
+        raise ValueError(f"a time to live is between 0 and {TTL_SECONDS_MAX:.0f} seconds")
+    return ttl_seconds

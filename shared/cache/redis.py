@@ -7,12 +7,16 @@ for a Redis that is down: the first call that fails ends its use, all others fin
 A deletion that could not be made is owed: it is made before Redis is used again, for Redis may
 have kept what was deleted. It is forgotten when the process ends first; then the time to live of
 the entry is what ends it.
+
+What is loaded while another process deletes must not come into Redis after the deletion. The word
+of a deletion may be heard too late for that, so every deletion leaves a mark in Redis, and what was
+loaded is kept only if the mark is still the one that was seen before the load.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -40,8 +44,28 @@ SCAN_KEYS: Final = 1_000
 OWED_MAX: Final = 1_000
 # Whatever else lives in the same database is neither counted as ours nor deleted.
 NAMESPACE: Final = "telemetryflow:"
+# Not a name of an entry, so that deleting everything leaves it. No load takes as long as it lives.
+LAST_DELETION: Final = "telemetryflow-last-deletion"
+LAST_DELETION_SECONDS: Final = 3_600
+SET_UNLESS_DELETED: Final = """
+if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+return 1
+"""
 
 logger = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """What Redis answered: the value if there is one, its time, and the mark of a deletion."""
+
+    value: bytes | None
+    left_seconds: float
+    last_deletion: bytes  # empty: none for as long as marks live
+
+
+# No deletion leaves this mark, so nothing that was loaded without asking comes into Redis.
+NOT_ASKED: Final = Found(None, 0.0, b"unknown")
 
 
 class RedisCache:
@@ -88,22 +112,31 @@ class RedisCache:
         """Whether Redis is in use."""
         return self._is_up is True
 
-    async def get(self, key: str) -> tuple[bytes, float] | None:
-        """The value under *key* and the seconds that it has left; None if there is none."""
+    async def get(self, key: str) -> Found:
+        """What there is under *key*; NOT_ASKED without Redis."""
         name = NAMESPACE + key
-        answers = await self._ask(("GET", name), ("PTTL", name))
+        answers = await self._ask(("GET", name), ("PTTL", name), ("GET", LAST_DELETION))
         if answers is None:
-            return None
-        # It may have expired between the two commands: then no time is left.
-        if answers[0] is None or answers[1] <= 0:
+            return NOT_ASKED
+        value, left_ms, last_deletion = answers
+        # It may have expired between the first two commands: then no time is left.
+        if value is None or left_ms <= 0:
             self.hits.miss()
-            return None
+            return Found(None, 0.0, last_deletion or b"")
         self.hits.hit()
-        return answers[0], answers[1] / 1_000
+        return Found(value, left_ms / 1_000, last_deletion or b"")
 
     async def set(self, key: str, value: bytes, *, ttl_seconds: float) -> None:
         """Keep *value* for *ttl_seconds*, in place of what was there."""
-        await self._ask(("SET", NAMESPACE + key, value, "PX", max(1, round(ttl_seconds * 1_000))))
+        await self._ask(("SET", NAMESPACE + key, value, "PX", _milliseconds(ttl_seconds)))
+
+    async def set_loaded(
+        self, key: str, value: bytes, *, ttl_seconds: float, last_deletion: bytes
+    ) -> None:
+        """Like `set`, unless something was deleted after `get` had told *last_deletion*."""
+        names = (NAMESPACE + key, LAST_DELETION)
+        arguments = (last_deletion, value, _milliseconds(ttl_seconds))
+        await self._ask(("EVAL", SET_UNLESS_DELETED, len(names), *names, *arguments))
 
     async def delete(self, pattern: str) -> int:
         """Delete the keys that *pattern* names, here and in the memory of all other processes.
@@ -224,11 +257,14 @@ class RedisCache:
                 return list(await pipeline.execute())
 
     async def _delete(self, pattern: str) -> int:
+        # Marked first: what was loaded until now comes too late from here on.
+        mark = ("SET", LAST_DELETION, uuid4().hex, "EX", LAST_DELETION_SECONDS)
         # Told last: who forgets it before it is gone reads it again.
         tell = ("PUBLISH", self._channel, f"{self._sender} {pattern}")
         if is_one_key(pattern):
-            deleted, _ = await self._send(("UNLINK", NAMESPACE + pattern), tell)
+            _, deleted, _ = await self._send(mark, ("UNLINK", NAMESPACE + pattern), tell)
             return int(deleted)
+        await self._send(mark)
         deleted = await self._delete_many(pattern)
         await self._send(tell)
         return deleted
@@ -280,3 +316,7 @@ class RedisCache:
             )
         self._is_up = False
         REDIS_UP.set(0)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1_000))

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from shared.cache.cache import Cache
 from shared.cache.memory import MemoryCache
-from shared.cache.redis import RedisCache
+from shared.cache.redis import Found, RedisCache
 
 RETRY_SECONDS = 0.2
 POLL_SECONDS = 0.01
@@ -21,7 +21,7 @@ class HeldRedis(RedisCache):
         self.is_open.set()
         self.held = 0
 
-    async def get(self, key: str) -> tuple[bytes, float] | None:
+    async def get(self, key: str) -> Found:
         """What Redis had when it was asked."""
         found = await super().get(key)
         await self._pass()
@@ -48,7 +48,7 @@ class Process:
 
     async def in_redis(self, key: str) -> bool:
         """Whether Redis has a value for *key*."""
-        return await self.l2.get(key) is not None
+        return (await self.l2.get(key)).value is not None
 
 
 async def started(stack: AsyncExitStack, port: int) -> Process:

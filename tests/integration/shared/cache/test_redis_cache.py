@@ -17,7 +17,9 @@ from shared.cache.redis import (
     CALL_SECONDS_MAX,
     CALLS_AT_ONCE_MAX,
     CALLS_MAX,
+    LAST_DELETION,
     NAMESPACE,
+    NOT_ASKED,
     OWED_MAX,
     RedisCache,
 )
@@ -114,6 +116,7 @@ async def test_S38_a_pattern_reaches_what_it_names_and_nothing_else(
     await until(lambda: len(other.l1) == 1)
     assert await one.cache.clear() == 2
     await until(lambda: len(other.l1) == 0)
+    await admin.delete(LAST_DELETION)
     assert await admin.keys() == [b"logs:t1:of-another-product"]
 
 
@@ -142,8 +145,8 @@ async def test_what_was_read_during_a_deletion_is_not_kept_after_it(
     task = asyncio.create_task(one.cache.delete(KEY))
     await until(lambda: one.l2.held == 1)
     found = await RedisCache.get(one.l2, KEY)
-    assert found is not None
-    one.l1.set(KEY, found[0], ttl_seconds=found[1])
+    assert found.value is not None
+    one.l1.set(KEY, found.value, ttl_seconds=found.left_seconds)
     one.l2.is_open.set()
     await task
 
@@ -167,6 +170,23 @@ async def test_what_was_deleted_on_its_way_to_redis_does_not_stay_there(
 
     assert await task == "before"
     assert not await one.in_redis(KEY)
+
+
+async def test_what_was_deleted_during_a_load_is_not_kept_however_late_that_is_heard(
+    pair: tuple[Process, Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    monkeypatch.setattr(one.l2, "_hear", lambda *_: None)
+
+    async def load() -> str:
+        await other.cache.delete(KEY)
+        return "before"
+
+    assert await one.cache.wrap(KEY, load) == "before"
+    assert not await other.in_redis(KEY)
+    # Kept again once it is loaded without a deletion on the way.
+    assert await other.cache.wrap(KEY, value) == "value"
+    assert await other.in_redis(KEY)
 
 
 async def hold_turns(stack: AsyncExitStack, process: Process) -> None:
@@ -302,7 +322,7 @@ async def test_what_would_wait_too_long_does_without_redis(pair: tuple[Process, 
     await one.l2.set(KEY, b"1", ttl_seconds=60)
     found = await asyncio.gather(*(one.l2.get(KEY) for _ in range(CALLS_MAX + 10)))
 
-    assert sum(answer is None for answer in found) == 10
+    assert found.count(NOT_ASKED) == 10
     assert one.l2.is_up
 
 
@@ -324,7 +344,7 @@ async def test_S38_a_cancelled_look_up_never_leaves_its_answer_to_another(
             valkey.thaw()
             for key in reversed(keys):
                 found = await process.l2.get(key)
-                assert found is None or found[0] == key.encode()
+                assert found.value in (None, key.encode())
             await until(lambda: process.l2.is_up)
 
 
