@@ -36,6 +36,8 @@ LIMITS: Final = {
     "result_overflow_mode": "throw",
     # A name in WHERE is the column, not what SELECT calls the same.
     "prefer_column_name_to_alias": "1",
+    # Where the server has room for it (`uncompressed_cache_size`); large reads pass it by.
+    "use_uncompressed_cache": "1",
     "cancel_http_readonly_queries_on_client_close": "1",
     "readonly": "2",
 }

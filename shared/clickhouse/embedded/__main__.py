@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import uvloop
 from aiohttp import web
 
 from shared.clickhouse.embedded.engine import Engine
@@ -81,7 +82,7 @@ def main() -> int:
     options = parser.parse_args()
     # The password comes from the environment: arguments can be read by every user of the machine.
     try:
-        asyncio.run(
+        uvloop.run(
             serve(
                 data=options.data,
                 host=options.host,

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from shared.clickhouse.embedded.engine import Inserting
-from shared.clickhouse.embedded.frames import decoder
+from shared.clickhouse.embedded.frames import Plain, decoder
 from shared.clickhouse.embedded.replies import refusal
 from shared.clickhouse.embedded.work import Threads
 
@@ -21,13 +21,15 @@ class Body:
     def __init__(self, request: web.Request, threads: Threads) -> None:
         self._content = request.content
         self._frames = decoder(request.headers.get("Content-Encoding", ""))
+        self._is_plain = isinstance(self._frames, Plain)
         self._threads = threads
         self._received = 0
 
     async def read(self, bytes_max: int) -> bytes:
         """Some plain bytes more, empty at the end; refused beyond *bytes_max*."""
         while data := await self._next():
-            if plain := await self._threads.run(partial(self._plain, data, bytes_max)):
+            work = partial(self._plain, data, bytes_max)
+            if plain := work() if self._is_plain else await self._threads.run(work):
                 return plain
         self._frames.finish()
         return b""

@@ -22,11 +22,22 @@ _CODE: Final = re.compile(r"Code: (\d+)")
 _UNKNOWN: Final = 1002  # UNKNOWN_EXCEPTION
 _SETTINGS_CLAUSE: Final = re.compile(r"(.*?)(\s+settings\s+\w+\s*=.*)?", re.IGNORECASE | re.DOTALL)
 _SETTING_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+# What separates a folder from options for the engine.
+_SEPARATORS: Final = frozenset("?&")
 _DATABASE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 UNKNOWN_SETTING: Final = 115
 _TOO_LARGE: Final = 307
 # The data of one INSERT is gathered in memory; the writer sends a tenth of this.
 INSERT_BYTES_MAX: Final = 1 << 30
+# What stays in memory of the columns and of the indices that reads unpacked. The engine keeps none
+# by itself; a search for a word unpacks 32 KB of index for each 8 192 log records of its range.
+DATA_CACHE_BYTES_MAX: Final = 512 << 20
+INDEX_CACHE_BYTES_MAX: Final = 512 << 20
+_CONFIGURATION: Final = f"""<clickhouse>
+  <uncompressed_cache_size>{DATA_CACHE_BYTES_MAX}</uncompressed_cache_size>
+  <index_uncompressed_cache_size>{INDEX_CACHE_BYTES_MAX}</index_uncompressed_cache_size>
+</clickhouse>
+"""
 
 
 class EngineError(TelemetryFlowError):
@@ -241,15 +252,20 @@ class Engine:
         if not _DATABASE.fullmatch(database) or database == "default":
             raise Invalid(f"{database!r} is not a name for the database of the embedded server")
         folder = folder.resolve()
+        if not _SEPARATORS.isdisjoint(str(folder)):
+            raise Invalid(f"{folder}: the path of the embedded server has no '?' and no '&' in it")
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder
+        configuration = folder / "embedded.xml"
+        self._address = f"{folder}?config-file={configuration}"
         self._database = database
         self._lock = _locked(folder)
+        configuration.write_text(_CONFIGURATION)
         # Imported here, so that --help and errors like the above do not wait for half a gigabyte.
         chdb = importlib.import_module("chdb._chdb")
         self._connect = chdb.connect
         # The first handle opens the engine and, kept, holds it open.
-        self._first = Handle(self._connect(str(folder)))
+        self._first = Handle(self._connect(self._address))
         self._first.run(f"CREATE DATABASE IF NOT EXISTS `{database}` ENGINE = Atomic")
         self._forget_files()
         self.surface = Surface(
@@ -260,7 +276,7 @@ class Engine:
     def handle(self, database: str = "") -> Handle:
         """A new handle with default settings; 'default' and '' mean the engine's own database."""
         try:
-            handle = Handle(self._connect(str(self._path)))
+            handle = Handle(self._connect(self._address))
         except RuntimeError as error:
             raise _engine_error(error) from None
         try:

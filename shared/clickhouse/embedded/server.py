@@ -21,10 +21,12 @@ from shared.clickhouse.embedded.engine import (
     Engine,
     EngineError,
     Handle,
+    Inserting,
     Stream,
     Summary,
 )
 from shared.clickhouse.embedded.frames import Encoder, encoder
+from shared.clickhouse.embedded.lease import Lease
 from shared.clickhouse.embedded.replies import failure, headers, refusal
 from shared.clickhouse.embedded.requests import (
     DEFAULT_SETTINGS,
@@ -135,10 +137,10 @@ class Server:
         self._check(call, insert)
         self._comments[call.query_id] = call.comment
         try:
-            async with self._handle(call) as handle:
+            async with self._lease(call) as lease:
                 if insert is not None:
-                    return await self._insert(call, insert, body, handle)
-                return await self._query(call, handle)
+                    return await self._insert(call, insert, body, lease)
+                return await self._query(call, lease)
         finally:
             self._comments.pop(call.query_id, None)
 
@@ -202,28 +204,25 @@ class Server:
             )
 
     @asynccontextmanager
-    async def _handle(self, call: Call) -> AsyncIterator[Handle]:
+    async def _lease(self, call: Call) -> AsyncIterator[Lease]:
         session_id = call.request.query.get("session_id")
         if session_id:
             async with self._sessions.lend(session_id, call) as handle:
                 if call.database:
                     await self._threads.run(partial(handle.use, call.database))
-                yield handle
+                yield Lease.of_session(handle)
             return
-        handle = await self._threads.run(partial(_opened, self._engine, call))
+        lease = Lease(partial(_opened, self._engine, call))
         try:
-            yield handle
+            yield lease
         finally:
-            await asyncio.shield(self._threads.run(handle.close))
+            if lease.is_open:
+                await asyncio.shield(self._threads.run(lease.give_back))
 
     async def _insert(
-        self, call: Call, insert: Insert, body: Body, handle: Handle
+        self, call: Call, insert: Insert, body: Body, lease: Lease
     ) -> web.StreamResponse:
-        if len(insert.data) > VALUES_BYTES_MAX and insert.format == "Values":
-            await self._threads.run(
-                partial(handle.set, {"input_format_values_interpret_expressions": "0"})
-            )
-        inserting = await self._threads.run(partial(handle.insert, insert.statement, insert.format))
+        inserting = await self._threads.run(partial(_inserting, lease, insert))
         try:
             if insert.data:
                 await self._threads.run(partial(inserting.append, insert.data))
@@ -233,21 +232,21 @@ class Server:
             await asyncio.shield(self._threads.run(inserting.cancel))
         return web.Response(headers=headers(call.query_id, summary))
 
-    async def _query(self, call: Call, handle: Handle) -> web.StreamResponse:
+    async def _query(self, call: Call, lease: Lease) -> web.StreamResponse:
         chosen = output_format(call.statement, call.default_format)
         stop = partial(self._engine.kill, call.comment)
         if not is_select(call.statement):
-            data, summary = await self._threads.run(partial(_ran, handle, call, chosen), stop=stop)
+            data, summary = await self._threads.run(partial(_ran, lease, call, chosen), stop=stop)
             return web.Response(
                 body=data, headers=headers(call.query_id, summary, chosen if data else None)
             )
         try:
-            begun = await self._threads.run(partial(_begun, handle, call, chosen), stop=stop)
+            begun = await self._threads.run(partial(_begun, lease, call, chosen), stop=stop)
             return await self._stream(call, chosen, begun)
         finally:
-            if handle.is_streaming:
+            if lease.is_streaming:
                 # Ending it waits for the block that is being computed, however long.
-                await self._threads.clean_up(handle.end_stream, stop=stop)
+                await self._threads.clean_up(lease.handle().end_stream, stop=stop)
 
     async def _stream(
         self, call: Call, chosen: str, begun: tuple[Stream, bytes, bytes]
@@ -313,22 +312,39 @@ def _opened(engine: Engine, call: Call) -> Handle:
 
 
 def _check_alone(handle: Handle, call: Call) -> None:
+    # To parse it takes a millisecond, which nearly no statement needs.
+    if ";" not in call.statement.rstrip("; \t\r\n"):
+        return
     if handle.statement_count(call.statement) > 1:
         raise refusal("SYNTAX_ERROR", "Multi-statements are not allowed")
 
 
-def _ran(handle: Handle, call: Call, chosen: str) -> tuple[bytes, Summary]:
+def _inserting(lease: Lease, insert: Insert) -> Inserting:
+    handle = lease.handle()
+    if len(insert.data) > VALUES_BYTES_MAX and insert.format == "Values":
+        handle.set({"input_format_values_interpret_expressions": "0"})
+    return handle.insert(insert.statement, insert.format)
+
+
+def _ran(lease: Lease, call: Call, chosen: str) -> tuple[bytes, Summary]:
+    handle = lease.handle()
     _check_alone(handle, call)
-    return handle.run(call.statement, chosen, call.parameters)
+    result = handle.run(call.statement, chosen, call.parameters)
+    lease.give_back()
+    return result
 
 
-def _begun(handle: Handle, call: Call, chosen: str) -> tuple[Stream, bytes, bytes]:
+def _begun(lease: Lease, call: Call, chosen: str) -> tuple[Stream, bytes, bytes]:
     """A result with its first two pieces.
 
     So errors in these get their own status, and most results, which have one piece, cost one turn
     of a thread.
     """
+    handle = lease.handle()
     _check_alone(handle, call)
     stream = handle.stream(call.statement, chosen, call.parameters)
     piece = stream.fetch()
-    return stream, piece, stream.fetch() if piece else b""
+    following = stream.fetch() if piece else b""
+    if not following:
+        lease.give_back()
+    return stream, piece, following

@@ -300,3 +300,26 @@ def test_other_machines_are_not_served_without_a_password(tmp_path: Path) -> Non
     assert server.spawn().wait(30) == 1
     assert "CLICKHOUSE_PASSWORD must be set" in server.output.read_text()
     assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_the_engine_would_take_for_options_is_refused(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path / "what?" / "data")
+    assert server.spawn().wait(30) == 1
+    assert "has no '?' and no '&' in it" in server.output.read_text()
+    assert not (tmp_path / "what").exists()
+
+
+def test_what_a_search_unpacked_of_an_index_stays_in_memory(tmp_path: Path) -> None:
+    with EmbeddedServer(tmp_path / "it's a folder" / "data") as server:
+        server.run(
+            "CREATE TABLE words (body String, INDEX word body TYPE tokenbf_v1(32768, 3, 0)"
+            " GRANULARITY 1) ENGINE = MergeTree ORDER BY ()"
+        )
+        server.run("INSERT INTO words SELECT 'line ' || number FROM numbers(100000)")
+        for _ in range(2):
+            server.run("SELECT count() FROM words WHERE hasToken(body, '77777')")
+        (cached,) = server.rows(
+            "SELECT sum(value) AS bytes FROM system.metrics"
+            " WHERE metric = 'IndexUncompressedCacheBytes'"
+        )
+        assert int(str(cached["bytes"])) >= 12 * 32_768
