@@ -19,7 +19,7 @@ import resource
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -299,27 +299,28 @@ async def run(options: Options) -> Result:
         clients.append(client)
     gc.freeze()
     started, cpu = time.perf_counter(), time.process_time()
-    if options.rate:
-        due = asyncio.create_task(_make_due(source, clients))
-    for client in clients:
-        client.fill()
     try:
-        async with asyncio.timeout(options.seconds_max + 10):
+        async with asyncio.timeout(options.seconds_max + 10), asyncio.TaskGroup() as sending:
+            if options.rate:
+                sending.create_task(_make_due(source, deque(clients)))
+            for client in clients:
+                client.fill()
             await source.done
     except TimeoutError:
         result.answered["in flight at the end"] += source.in_flight
     result.seconds = time.perf_counter() - started
     result.cpu_seconds = time.process_time() - cpu
-    if options.rate:
-        due.cancel()
     for client in clients:
         client.open.clear()
         client.transport.abort()
     return result
 
 
-async def _make_due(source: Source, clients: Sequence[Client]) -> None:
-    """Open loop: make requests due on time, and give them to connections with room."""
+async def _make_due(source: Source, clients: deque[Client]) -> None:
+    """Open loop: make requests due on time, and give them to connections with room, in turn.
+
+    In turn, because a server closes connections that never say anything.
+    """
     options = source.options
     count = min(options.requests, int(options.rate * options.seconds_max))
     begin = time.perf_counter()
@@ -333,10 +334,12 @@ async def _make_due(source: Source, clients: Sequence[Client]) -> None:
             else:
                 source.due.append(begin + made / options.rate)
             made += 1
-        for client in clients:
+        for _ in range(len(clients)):
             if not source.due:
                 break
-            client.fill()
+            if clients[0].room:
+                clients[0].fill()
+            clients.rotate(-1)
         await asyncio.sleep(TICK_SECONDS)
     source.unsent = 0
     if not source.due and not source.in_flight:
