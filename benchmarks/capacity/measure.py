@@ -68,6 +68,8 @@ class Figures:
     items_a_second: float = 0.0
     bytes_an_item: float = 0.0
     latency_ms: dict[str, float] = field(default_factory=dict)
+    # From the answer until it can be queried, where that was looked at (`visibility`).
+    visible_ms: dict[str, float] = field(default_factory=dict)
     answered: dict[str, int] = field(default_factory=dict)
     dropped: int = 0
     generator_cpu: float = 0.0

@@ -14,9 +14,11 @@ from benchmarks.capacity.inserts import insert_seconds
 from benchmarks.capacity.load import Options
 from benchmarks.capacity.measure import Figures, Stored, figures_of, measure, send
 from benchmarks.capacity.servers import Server
+from benchmarks.capacity.visibility import Visibility
 from benchmarks.capacity.writers import writer_rounds
 from benchmarks.payloads import SIGNALS
 from tests.chaos.kafka_products import kafka_settings
+from tests.e2e.processes import Product
 from tests.kafka.broker import Broker
 from tests.kafka.topics import create_topic
 
@@ -35,6 +37,7 @@ RAMP_FIRST: Final = 40_000.0
 RAMP_GROWTH: Final = 1.25
 RAMP_LAST: Final = 10e6
 RAMP_SECONDS: Final = 4.0
+VISIBLE_SECONDS: Final = 20.0
 # A machine that paused for something else is no limit of the gateway.
 RAMP_TRIES: Final = 2
 # Answers that come later than this lag: clients would come to wait for each other.
@@ -233,7 +236,11 @@ def writer_and_insert(bench: Bench) -> None:
                 stored = servers.Stored(product, signal)
                 name = f"end to end, {log}/grpc/{signal}/500"
                 bench.measure(name, server, load, stored)
-                bench.values[f"{name}, rows a second queryable"] = median(stored.rows_a_second)
+                queryable = bench.values[f"{name}, rows a second queryable"] = median(
+                    stored.rows_a_second
+                )
+                if signal == "traces":
+                    _visible(bench, log, product, server, queryable * HALF)
 
 
 def rotel_to_clickhouse(bench: Bench) -> None:
@@ -316,6 +323,18 @@ def _at_rate(
     latency = ", ".join(f"{key} {ms:.1f} ms" for key, ms in figures.latency_ms.items())
     print(f"  {name:<52} {latency} {figures.answered} not sent {figures.dropped}", flush=True)
     return figures
+
+
+def _visible(
+    bench: Bench, log: str, product: Product, server: Server, items_a_second: float
+) -> None:
+    """How soon data can be queried, at half of what could be on the whole way."""
+    with Visibility(product) as visibility:
+        name = f"load {HALF:.0%} of end to end, {log}/grpc/traces/500"
+        figures = _at_rate(bench, name, server, items_a_second, VISIBLE_SECONDS)
+    figures.visible_ms = visibility.milliseconds()
+    said = ", ".join(f"{key} {ms:.0f} ms" for key, ms in figures.visible_ms.items())
+    print(f"  {'visible after the answer':<52} {said}", flush=True)
 
 
 def _keeps_up(figures: Figures) -> bool:
