@@ -22,6 +22,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Final, cast
 
@@ -36,14 +37,17 @@ from ingest.compression import compression
 from ingest.directory import Directory
 from ingest.gateway import Gateway
 from ingest.ledger.counts import GatewayCounts
-from ingest.log import Headers
+from ingest.log import Headers, Record
 from ingest.memory_budget import MemoryBudget
 from ingest.partition_writer import PartitionWriter
+from ingest.plans import PlannedRecord, RetryWindow
 from ingest.ranges import BatchLimits
 from ingest.receivers.grpc import GrpcConnection, GrpcReceiver
 from ingest.receivers.http import HttpReceiver
 from ingest.receivers.limits import Limits
+from ingest.recent_requests import REQUESTS_MAX, RecentRequests
 from ingest.records import RecordInfo, RequestRows, TenantRows, to_headers
+from ingest.repeats import SeenRequests
 from shared.security.peppers import Peppers
 from tests.directory_states import add_key, state_of
 from tests.fakes import MemoryInserts, MemoryLog
@@ -55,6 +59,8 @@ ITEMS: Final = 500
 REQUESTS: Final = 8
 SMALL_REQUESTS: Final = 100
 RECORDS: Final = 50
+# So many that the oldest of them have been forgotten when it is counted what one more takes.
+REMEMBERED: Final = REQUESTS_MAX + REQUESTS_MAX // 2
 # Callgrind writes down what was counted so far, and begins anew, whenever this is called.
 MARK: Final = "getppid"
 VALGRIND_SECONDS_MAX: Final = 300
@@ -231,24 +237,59 @@ def writing(body: bytes, now_ns: int) -> Work:
     return write
 
 
+def remembering() -> Work:
+    """In a gateway that remembers as many requests as it may, one more."""
+    recent = RecentRequests(window_seconds=300.0)
+    numbers, rounds = count(), iter((REMEMBERED, SMALL_REQUESTS))
+
+    async def remember() -> None:
+        for number in islice(numbers, next(rounds)):
+            identity = number.to_bytes(16, "big") + b"traces/acme"
+            await recent.claim(identity)
+            recent.end(identity, durable=True)
+
+    return remember
+
+
+def noting() -> Work:
+    """The same in a writer: records of one request each, behind one of all that were before."""
+    seen = SeenRequests(RetryWindow(300_000, REQUESTS_MAX))
+    record = Record("otlp.traces.v1", 0, 0, 1_000, b"", ())
+    rounds = iter(
+        (
+            [PlannedRecord(record, _info(range(REMEMBERED)))],
+            [PlannedRecord(record, _info([REMEMBERED + each])) for each in range(SMALL_REQUESTS)],
+        )
+    )
+
+    async def note() -> None:
+        for one in next(rounds):
+            seen.without_repeats(one)
+
+    return note
+
+
 async def _no_tenants(_tenants: Sequence[str]) -> None:
     return None
 
 
 def _headers(number: int) -> Headers:
-    tenant = TenantRows("acme", ITEMS)
-    request = RequestRows(number.to_bytes(16, "big"), "acme", 0, 0, ITEMS)
-    return to_headers(
-        RecordInfo(
-            table="tf_traces",
-            rows=ITEMS,
-            retention_days=30,
-            time_min_ns=1,
-            time_max_ns=2,
-            encoding="zstd",
-            tenants=(tenant,),
-            requests=(request,),
-        )
+    return to_headers(_info([number]))
+
+
+def _info(numbers: Sequence[int]) -> RecordInfo:
+    """Of a record with a request of each of *numbers*."""
+    return RecordInfo(
+        table="tf_traces",
+        rows=ITEMS,
+        retention_days=30,
+        time_min_ns=1,
+        time_max_ns=2,
+        encoding="zstd",
+        tenants=(TenantRows("acme", ITEMS),),
+        requests=tuple(
+            RequestRows(number.to_bytes(16, "big"), "acme", 0, 0, ITEMS) for number in numbers
+        ),
     )
 
 
@@ -289,6 +330,8 @@ def paths_of(payload: dict[str, Sequence[bytes]], now_ns: int) -> dict[str, Work
         "receive gRPC, 1 span": receiving_grpc(payload["small"]),
         "store gRPC, 1 span": storing_grpc(payload["small"], now_ns),
         "write": writing(payload["traces"][0], now_ns),
+        "remember in a gateway": remembering(),
+        "note in a writer": noting(),
     }
 
 
@@ -301,10 +344,12 @@ PARTS_OF: Final = {
     "receive gRPC, 1 span": SMALL_REQUESTS,
     "store gRPC, 1 span": SMALL_REQUESTS,
     "write": RECORDS,
+    "remember in a gateway": SMALL_REQUESTS,
+    "note in a writer": SMALL_REQUESTS,
 }
 
 
-def count() -> dict[str, int]:
+def counted() -> dict[str, int]:
     """Instructions by path: per item, request or record."""
     # Not at the top: the protobuf library would be imported under valgrind.
     from benchmarks.payloads import NOW_NS, requests  # noqa: PLC0415
@@ -375,7 +420,7 @@ def main() -> int:
         payload, now_ns = pickle.loads(options.run.read_bytes())
         asyncio.run(run(payload, now_ns))
         return 0
-    found = count()
+    found = counted()
     kept = kept_counts() if KEPT_FILE.exists() else {}
     before = kept.get(built_with(), {})
     for name, instructions in found.items():

@@ -7,7 +7,7 @@ and the order of the records themselves, so that the decision is the same howeve
 repeated, and by whomever.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import Final
 
@@ -33,8 +33,9 @@ class SeenRequests:
 
     def __init__(self, window: RetryWindow) -> None:
         self.window = window
-        # Request, table and part -> time of the record that held it last, oldest first.
-        self._seen: dict[int, int] = {}
+        # Request, table and part -> time of the record that held it last, oldest first. No plain
+        # dict: it looks for its first entry behind all that were deleted before it.
+        self._seen: OrderedDict[int, int] = OrderedDict()
 
     def without_repeats(self, planned: PlannedRecord) -> PlannedRecord | None:
         """The record without rows that came before, None when nothing remains; notes the rest.

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmarks.instructions import PARTS_OF, built_with, compared, count, kept_counts
+from benchmarks.instructions import PARTS_OF, built_with, compared, counted, kept_counts
 
 
 @pytest.mark.timeout(400)
@@ -17,7 +17,7 @@ def test_hot_paths_take_as_many_instructions_as_is_kept() -> None:
         if "CI" in os.environ:
             pytest.fail(f"{why}: {how}")
         pytest.skip(f"{why}; {how}")
-    different = compared(kept, count())
+    different = compared(kept, counted())
     text = "; ".join(different)
     assert not different, f"{text}: make it as cheap as it was, or keep what it costs now"
 
