@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
+import orjson
 import psutil
 
 from shared.postgres.embedded import embedded_address
@@ -113,7 +114,7 @@ class Api:
         ) as answer:
             if answer.status != expected:
                 raise SystemExit(f"{method} {path}: {answer.status} {await answer.text()}")
-            return await answer.json()
+            return orjson.loads(await answer.read())
 
     async def sign_in(self, email: str, password: str) -> None:
         """Go on as this person."""

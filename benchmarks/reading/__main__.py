@@ -9,6 +9,7 @@ routes themselves, of an API process. Prints a table in Markdown.
 
 import argparse
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from benchmarks.dataset.skew import ALL_TENANTS, DAYS
 from benchmarks.reading.measure import WARM_UPS, Figures, asking, engine, figures, over, samples
 from benchmarks.reading.questions import QUESTIONS, Question, Sample
 from benchmarks.reading.routes import Routes, Started, api_process, routes
+from control.processes import GC_THRESHOLDS
 from control.telemetry.queries.engine import Engine
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from tests.integration.shared.embedded_server import EmbeddedServer
@@ -153,6 +155,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of the names of the questions to ask")
     parser.add_argument("--no-plain", action="store_true", help="do not ask without our help")
     options = parser.parse_args()
+    # As the API's process has it.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     # Before the server makes something in the folder.
     prepared(options.folder, options.scale, SEED)
     with EmbeddedServer(options.folder / "clickhouse") as server:

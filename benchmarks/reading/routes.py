@@ -39,13 +39,14 @@ class Routes:
         self._turns = count()
 
     async def ask(self, question: Question, sample: Sample) -> Cost:
-        """The whole answer, read as JSON."""
-        route, given = question.route, replace(sample, turn=next(self._turns))
+        """Until the whole answer is there."""
+        route, sample = question.route, replace(sample, turn=next(self._turns))
         url = f"/telemetry/{route.path.format(trace=sample.trace)}"
+        given = route.given(sample)
         if route.is_post:
-            answer = await self.api.ask("POST", url, route.given(given))
+            answer = await self.api.ask("POST", url, given)
         else:
-            answer = await self.api.ask("GET", url, query=route.given(given))
+            answer = await self.api.ask("GET", url, query=given)
         told = answer["meta"]["statistics"]
         return Cost(told["rowsRead"], told["bytesRead"])
 

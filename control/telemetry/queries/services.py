@@ -235,9 +235,10 @@ async def red_series(reading: Reading, query: RedQuery) -> RedSeries:
     data = []
     for row in rows:
         seconds = span.passed_seconds(row["bucket"], grid.end_of(row["bucket"]))
-        data.append(RedPoint(time=row["bucket"] // 1_000_000, **_red(row, seconds)))
+        data.append({"time": row["bucket"] // 1_000_000, **_red(row, seconds)})
     meta = _meta(reading, span, rolled, "tf_red_1m", MINUTE_SECONDS)
-    return RedSeries(data=data, step_seconds=step, meta=meta)
+    # All points at once: one by one takes twice as long.
+    return RedSeries.model_validate({"data": data, "step_seconds": step, "meta": meta})
 
 
 def red_of(

@@ -131,11 +131,12 @@ class TimeRange:
         A range that is widened for a rollup ends a little ahead. At least a second, or all of a
         shorter step: a clock that is ahead of ours shall not make a peak of a step that just began.
         """
-        start_ns, end_ns = max(start_ns, self.start_ns), min(end_ns, self.end_ns)
-        now_ns = time.time_ns()
-        if start_ns < now_ns < end_ns:
+        # Asked for each step, so without calls.
+        start_ns = max(self.start_ns, start_ns)
+        end_ns = min(self.end_ns, end_ns)
+        if start_ns < (now_ns := time.time_ns()) < end_ns:
             end_ns = min(max(now_ns, start_ns + SECOND_NS), end_ns)
-        return max(end_ns - start_ns, 1) / SECOND_NS
+        return (end_ns - start_ns if end_ns > start_ns else 1) / SECOND_NS
 
     @property
     def is_closed(self) -> bool:
