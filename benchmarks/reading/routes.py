@@ -1,12 +1,13 @@
 """The API's process over a data set, and the questions asked of its routes."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -33,14 +34,12 @@ class Routes:
 
     api: Api
     process: psutil.Process
-
-    def __post_init__(self) -> None:
-        """Each request is another one, so that no answer is kept."""
-        self._turns = count()
+    # Each request is another one, so that no answer is kept.
+    turns: Iterator[int] = field(default_factory=count)
 
     async def ask(self, question: Question, sample: Sample) -> Cost:
         """Until the whole answer is there."""
-        route, sample = question.route, replace(sample, turn=next(self._turns))
+        route, sample = question.route, replace(sample, turn=next(self.turns))
         url = f"/telemetry/{route.path.format(trace=sample.trace)}"
         given = route.given(sample)
         if route.is_post:
@@ -57,7 +56,7 @@ class Started:
 
     url: str
     process: int
-    admin: tuple[str, str]
+    email: str
     database: dict[str, Any]
 
 
@@ -78,6 +77,7 @@ def api_process(clickhouse_port: int) -> Iterator[Started]:
         "CLICKHOUSE_PORT": str(clickhouse_port),
         "CLICKHOUSE_DATABASE": DATABASE,
         "THROTTLE_LIMIT": "1000000",
+        "THROTTLE_AUTH_LIMIT": "1000000",
         "JWT_EXPIRATION": TOKEN_LIFE,
         "TELEMETRYFLOW_DATA_DIR": str(folder),
         "LOG_CONSOLE_LEVEL": "error",
@@ -90,14 +90,20 @@ def api_process(clickhouse_port: int) -> Iterator[Started]:
             )
             email, password = done.stdout.split()[-2:]
             until(lambda: answers(int(ports["API_METRICS_PORT"])))
-            yield Started(
-                f"http://127.0.0.1:{ports['PORT']}/api/v2",
-                running["api"].pid,
-                (email, password),
-                embedded_address(settings).options(),
-            )
+            url = f"http://127.0.0.1:{ports['PORT']}/api/v2"
+            asyncio.run(_settle(url, email, password))
+            yield Started(url, running["api"].pid, email, embedded_address(settings).options())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _settle(url: str, email: str, first_password: str) -> None:
+    """The first password opens nothing but its own change."""
+    async with aiohttp.ClientSession() as session:
+        api = Api(url, session)
+        await api.sign_in(email, first_password)
+        change = {"currentPassword": first_password, "newPassword": PASSWORD}
+        await api.ask("POST", "/auth/change-password", change)
 
 
 @asynccontextmanager
@@ -108,7 +114,5 @@ async def routes(started: Started, tenant: str) -> AsyncIterator[Routes]:
     await connection.close()
     async with aiohttp.ClientSession() as session:
         api = Api(started.url, session)
-        await api.sign_in(*started.admin)
-        change = {"currentPassword": started.admin[1], "newPassword": PASSWORD}
-        await api.ask("POST", "/auth/change-password", change)
+        await api.sign_in(started.email, PASSWORD)
         yield Routes(api, psutil.Process(started.process))
