@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import aiohttp
 import asyncpg
+import orjson
 import psutil
 
 from shared.postgres.embedded import embedded_address
@@ -38,13 +39,15 @@ COMMAND: Final = [sys.executable, "-c", "from control.cli import main; raise Sys
 
 
 @contextlib.contextmanager
-def processes(environment: dict[str, str]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """PostgreSQL, the API and the worker; ended with the block."""
+def processes(
+    environment: dict[str, str], *names: str
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """PostgreSQL and, unless others are named, the API and the worker; ended with the block."""
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
         running["postgres"] = subprocess.Popen([*COMMAND, "postgres"], env=environment)
-        _until(lambda: _ran("migrate", "--store", "postgres", environment=environment))
-        for name in ("api", "worker"):
+        until(lambda: _ran("migrate", "--store", "postgres", environment=environment))
+        for name in names or ("api", "worker"):
             running[name] = subprocess.Popen([*COMMAND, name], env=environment)
         yield running
     finally:
@@ -53,7 +56,8 @@ def processes(environment: dict[str, str]) -> Iterator[dict[str, subprocess.Pope
             process.wait(30)
 
 
-def _until(holds: Callable[[], bool]) -> None:
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for something to start; SystemExit when it does not."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while not holds():
         if time.monotonic() > deadline:
@@ -95,14 +99,22 @@ class Api:
         self._session = session
         self._headers: dict[str, str] = {}
 
-    async def ask(self, method: str, path: str, body: Any = None, expected: int = 200) -> Any:
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        expected: int = 200,
+        *,
+        query: dict[str, Any] | None = None,
+    ) -> Any:
         """One request; its JSON."""
         async with self._session.request(
-            method, f"{self._url}{path}", json=body, headers=self._headers
+            method, f"{self._url}{path}", json=body, params=query, headers=self._headers
         ) as answer:
             if answer.status != expected:
                 raise SystemExit(f"{method} {path}: {answer.status} {await answer.text()}")
-            return await answer.json()
+            return orjson.loads(await answer.read())
 
     async def sign_in(self, email: str, password: str) -> None:
         """Go on as this person."""
@@ -248,13 +260,14 @@ def main() -> None:
             )
             email, password = done.stdout.split()[-2:]
             url = f"http://127.0.0.1:{ports['PORT']}/api/v2"
-            _until(lambda: _answers(int(ports["API_METRICS_PORT"])))
+            until(lambda: answers(int(ports["API_METRICS_PORT"])))
             asyncio.run(measure(url, (email, password), settings, options))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether the process with these metrics is ready."""
     with contextlib.suppress(OSError):
         import urllib.request  # noqa: PLC0415 - only here
 

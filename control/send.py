@@ -33,6 +33,7 @@ from shared.settings import Settings
 SECONDS_MAX: Final = 86_400.0
 RATE_MAX: Final = 10_000.0
 METRIC_INTERVAL_MS: Final = 1_000
+DURATION_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
 SERVICES: Final = ("web", "checkout", "payments", "catalogue")
 _PRODUCTS: Final = ("kettle", "lamp", "chair", "notebook", "umbrella", "clock")
 _ERROR_SHARE: Final = 0.04
@@ -122,7 +123,11 @@ def _service(name: str, endpoint: str, signal: str) -> Service:
     meter = meters.get_meter("shop")
     requests = meter.create_counter("shop.requests", unit="{request}", description="Requests")
     durations = meter.create_histogram(
-        "shop.request.duration", unit="s", description="Duration of requests"
+        "shop.request.duration",
+        unit="s",
+        description="Duration of requests",
+        # The SDK's own bounds, 0 5 10 …, are for milliseconds: all would be in one bucket.
+        explicit_bucket_boundaries_advisory=DURATION_BOUNDS,
     )
 
     def shutdown() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from random import Random
@@ -28,8 +28,19 @@ _PLAIN: Final = {**_HONEST, "use_skip_indexes": "0", "optimize_use_projections":
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What was read for one answer."""
+
+    rows: int
+    bytes: int
+
+
+Ask = Callable[[Sample], Awaitable[Cost]]
+
+
+@dataclass(frozen=True)
 class Figures:
-    """Milliseconds; CPU of this process and the engine, and what was read, for one asking."""
+    """Milliseconds; CPU of the processes that answer, and what was read, for one asking."""
 
     p50_ms: float
     p95_ms: float
@@ -82,20 +93,29 @@ def over(days: int, given: Sequence[Sample]) -> list[Sample]:
     return [replace(one, start_ns=one.end_ns - days * DAY_NS) for one in given]
 
 
+def asking(engine: Engine, tenant: str, ask: Asked) -> Ask:
+    """Asks as the API does, without the API."""
+
+    async def asked(sample: Sample) -> Cost:
+        reading = Reading(engine, tenant)
+        await ask(reading, sample)
+        return Cost(reading.statistics.rows_read, reading.statistics.bytes_read)
+
+    return asked
+
+
 async def figures(
-    engine: Engine,
-    tenant: str,
-    ask: Asked,
+    ask: Ask,
     given: Sequence[Sample],
     *,
-    server: psutil.Process,
+    processes: Sequence[psutil.Process],
     rounds: int,
     users: int = 1,
 ) -> Figures:
     """*users* ask at the same time, each *rounds* times, one after the other."""
 
     def cpu_seconds() -> float:
-        return time.process_time() + sum(server.cpu_times()[:2])
+        return sum(sum(process.cpu_times()[:2]) for process in processes)
 
     milliseconds: list[float] = []
     rows = size = 0
@@ -103,12 +123,11 @@ async def figures(
     async def user(number: int) -> None:
         nonlocal rows, size
         for turn in range(rounds):
-            reading = Reading(engine, tenant)
             begun = time.perf_counter()
-            await ask(reading, given[(number * 3 + turn) % len(given)])
+            cost = await ask(given[(number * 3 + turn) % len(given)])
             milliseconds.append((time.perf_counter() - begun) * 1_000)
-            rows += reading.statistics.rows_read
-            size += reading.statistics.bytes_read
+            rows += cost.rows
+            size += cost.bytes
 
     cpu_begun = cpu_seconds()
     await asyncio.gather(*map(user, range(users)))

@@ -1,12 +1,13 @@
 """What is measured: questions as the API's routes ask them, and the same without our help.
 
-`ask` is what a route calls. `plain` has the same answer without rollups, catalogues and indices:
+`ask` is what the route calls. `plain` has the same answer without rollups, catalogues and indices:
 from the items themselves, by the sort key alone. A range that begins a nanosecond late is one that
 no rollup can answer.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from control.telemetry.queries.aggregate import answer_question
@@ -33,19 +34,21 @@ from control.telemetry.queries.services import (
 )
 from control.telemetry.queries.spans import ATTRIBUTES, SPAN
 from control.telemetry.queries.sql import Select, between, sql, text
-from control.telemetry.queries.time_range import iso
 from control.telemetry.queries.traces import SpanFilter, TraceQuery, get_trace, list_spans
 
 SECOND_NS: Final = 1_000_000_000
 HOUR_NS: Final = 3_600 * SECOND_NS
 DAY_NS: Final = 24 * HOUR_NS
+# Zones are written to the minute, and lie within a day.
+ZONES: Final = 24 * 60
 
 
 @dataclass(frozen=True)
 class Sample:
     """What one round asks for, taken from the data, and the range (ns).
 
-    *gauge* and *counter* are metrics, each with a service that sends it.
+    *gauge* and *counter* are metrics, each with a service that sends it. *turn* is another way to
+    write the same times, up to some millions: by its zone.
     """
 
     start_ns: int
@@ -55,32 +58,70 @@ class Sample:
     order: str
     gauge: tuple[str, str]
     counter: tuple[str, str]
+    turn: int = 0
 
-    def within(self, late_ns: int = 0) -> dict[str, str]:
-        """The range, as parameters."""
-        return {"startTime": iso(self.start_ns + late_ns), "endTime": iso(self.end_ns)}
+    def within(self, late_ns: int = 0, *, last_ns: int | None = None) -> dict[str, str]:
+        """The range, or the last of it, as parameters."""
+        start_ns = self.start_ns if last_ns is None else self.end_ns - last_ns
+        end_zone, start_zone = divmod(self.turn, ZONES)
+        return {
+            "startTime": _written(start_ns + late_ns, start_zone),
+            "endTime": _written(self.end_ns, end_zone),
+        }
+
+
+def _written(time_ns: int, zone_minutes: int) -> str:
+    seconds, fraction = divmod(time_ns, SECOND_NS)
+    zone = timezone(timedelta(minutes=zone_minutes))
+    text = datetime.fromtimestamp(seconds, zone).isoformat()
+    return f"{text[:19]}.{fraction:09d}{text[19:]}"
 
 
 Asked = Callable[[Reading, Sample], Awaitable[Any]]
+Given = Callable[[Sample], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the API is asked: *path* below /telemetry, and parameters or, where `is_post`, a body."""
+
+    path: str
+    given: Given
+    is_post: bool = False
 
 
 @dataclass(frozen=True)
 class Question:
-    """A goal is of the p95 over 24 hours. Without a range, or with one of its own: not `ranged`."""
+    """A goal is of the p95 over 24 hours. Without a range, or with one of its own: not `ranged`.
+
+    *ask* is what the route calls.
+    """
 
     name: str
     goal_ms: float
     ask: Asked
     plain: Asked
+    route: Route
     ranged: bool = True
 
 
-def _waterfall(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    return get_trace(reading, sample.trace, TraceQuery.model_validate({"withAttributes": False}))
+def _same(path: str, given: Given, load: Any, model: Any) -> tuple[Asked, Route]:
+    """A route, and what it calls."""
+
+    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
+        return load(reading, model.model_validate(given(sample)))  # type: ignore[no-any-return]
+
+    return asked, Route(path, given)
 
 
-def _whole_trace(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    return get_trace(reading, sample.trace, TraceQuery.model_validate({}))
+def _trace(with_attributes: bool) -> tuple[Asked, Route]:
+    given = {"withAttributes": with_attributes}
+
+    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
+        return get_trace(reading, sample.trace, TraceQuery.model_validate(given))
+
+    as_text = {name: str(value).lower() for name, value in given.items()}
+    return asked, Route("traces/{trace}", lambda _sample: as_text)
 
 
 def _plain_trace(columns: dict[str, Any]) -> Asked:
@@ -91,65 +132,64 @@ def _plain_trace(columns: dict[str, Any]) -> Asked:
     return asked
 
 
-def _red(late_ns: int) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        given = {**sample.within(late_ns), "service": sample.service, "step": "1m"}
-        return red_series(reading, RedQuery.model_validate(given))
-
-    return asked
-
-
-def _services(late_ns: int) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        return list_services(reading, RangeQuery.model_validate(sample.within(late_ns)))
-
-    return asked
+def _red(late_ns: int = 0) -> tuple[Asked, Route]:
+    return _same(
+        "services/red",
+        lambda sample: {**sample.within(late_ns), "service": sample.service, "step": "1m"},
+        red_series,
+        RedQuery,
+    )
 
 
-def _services_of_hour(late_ns: int) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        start_ns = sample.end_ns - HOUR_NS + late_ns
-        given = {"startTime": iso(start_ns), "endTime": iso(sample.end_ns)}
-        return list_services(reading, RangeQuery.model_validate(given))
-
-    return asked
-
-
-def _operations(late_ns: int) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        given = {**sample.within(late_ns), "service": sample.service}
-        return list_operations(reading, OperationQuery.model_validate(given))
-
-    return asked
+def _services(late_ns: int = 0, *, last_ns: int | None = None) -> tuple[Asked, Route]:
+    return _same(
+        "services",
+        lambda sample: sample.within(late_ns, last_ns=last_ns),
+        list_services,
+        RangeQuery,
+    )
 
 
-def _volume(late_ns: int) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        given = {**sample.within(late_ns), "step": "15m"}
-        return log_volume(reading, VolumeQuery.model_validate(given))
+def _operations(late_ns: int = 0) -> tuple[Asked, Route]:
+    return _same(
+        "services/operations",
+        lambda sample: {**sample.within(late_ns), "service": sample.service},
+        list_operations,
+        OperationQuery,
+    )
 
-    return asked
+
+def _volume(late_ns: int = 0) -> tuple[Asked, Route]:
+    return _same(
+        "logs/histogram",
+        lambda sample: {**sample.within(late_ns), "step": "15m"},
+        log_volume,
+        VolumeQuery,
+    )
 
 
-def _search(word: str) -> Asked:
+def _search(word: str) -> tuple[Asked, Route]:
     """Of *word*, or of the sample's order number."""
-
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
-        given = {**sample.within(), "search": word or sample.order, "limit": 100}
-        return search_logs(reading, LogFilter.model_validate(given))
-
-    return asked
-
-
-def _attribute(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    wanted = f'{{"op": "eq", "field": "attributes.order.id", "value": "order-{sample.order}"}}'
-    return list_spans(reading, SpanFilter.model_validate({**sample.within(), "filter": wanted}))
+    return _same(
+        "logs",
+        lambda sample: {**sample.within(), "search": word or sample.order, "limit": 100},
+        search_logs,
+        LogFilter,
+    )
 
 
-def _series(aggregation: str) -> Asked:
-    def asked(reading: Reading, sample: Sample) -> Awaitable[Any]:
+def _attribute() -> tuple[Asked, Route]:
+    def given(sample: Sample) -> dict[str, Any]:
+        wanted = f'{{"op": "eq", "field": "attributes.order.id", "value": "order-{sample.order}"}}'
+        return {**sample.within(), "filter": wanted}
+
+    return _same("spans", given, list_spans, SpanFilter)
+
+
+def _series(aggregation: str) -> tuple[Asked, Route]:
+    def given(sample: Sample) -> dict[str, Any]:
         name, service = sample.counter if aggregation == "rate" else sample.gauge
-        given = {
+        return {
             "source": "metric",
             "range": {"type": "absolute", **sample.within()},
             "metric": name,
@@ -161,9 +201,9 @@ def _series(aggregation: str) -> Asked:
                 "resource.k8s.pod.name",
             ],
         }
-        return answer_question(reading, MetricQuestion.model_validate(given))
 
-    return asked
+    ask, _route = _same("query", given, answer_question, MetricQuestion)
+    return ask, Route("query", lambda sample: {"query": given(sample)}, is_post=True)
 
 
 def _plain_series(table: str) -> Asked:
@@ -191,8 +231,8 @@ def _plain_series(table: str) -> Asked:
     return asked
 
 
-def _names(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    return list_names(reading, NamesQuery.model_validate(sample.within()))
+def _names() -> tuple[Asked, Route]:
+    return _same("metrics/names", Sample.within, list_names, NamesQuery)
 
 
 async def _plain_names(reading: Reading, sample: Sample) -> None:
@@ -207,8 +247,8 @@ async def _plain_names(reading: Reading, sample: Sample) -> None:
         )
 
 
-def _keys(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    return list_keys(reading, KeysQuery.model_validate(sample.within()))
+def _keys() -> tuple[Asked, Route]:
+    return _same("attributes", Sample.within, list_keys, KeysQuery)
 
 
 def _plain_keys(reading: Reading, sample: Sample) -> Awaitable[Any]:
@@ -222,41 +262,68 @@ def _plain_keys(reading: Reading, sample: Sample) -> Awaitable[Any]:
     )
 
 
-def _labels(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    given = {**sample.within(), "metricName": sample.gauge[0]}
-    return list_labels(reading, OfMetric.model_validate(given))
+def _labels() -> tuple[Asked, Route]:
+    return _same(
+        "metrics/labels",
+        lambda sample: {**sample.within(), "metricName": sample.gauge[0]},
+        list_labels,
+        OfMetric,
+    )
 
 
-def _label_values(reading: Reading, sample: Sample) -> Awaitable[Any]:
-    given = {
-        **sample.within(),
-        "metricName": sample.gauge[0],
-        "field": "attributes.http.route",
-    }
-    return label_values(reading, LabelValuesQuery.model_validate(given))
+def _label_values() -> tuple[Asked, Route]:
+    return _same(
+        "metrics/values",
+        lambda sample: {
+            **sample.within(),
+            "metricName": sample.gauge[0],
+            "field": "attributes.http.route",
+        },
+        label_values,
+        LabelValuesQuery,
+    )
+
+
+def _question(
+    name: str,
+    goal_ms: float,
+    asked: tuple[Asked, Route],
+    plain: Asked | None = None,
+    *,
+    ranged: bool = True,
+) -> Question:
+    """Plain is the same question where the engine's own help is all that is left out."""
+    ask, route = asked
+    return Question(name, goal_ms, ask, plain or ask, route, ranged)
 
 
 QUESTIONS: Final = (
-    Question("trace by id, waterfall", 20, _waterfall, _plain_trace(dict(SPAN)), ranged=False),
-    Question(
+    _question(
+        *("trace by id, waterfall", 20, _trace(False), _plain_trace(dict(SPAN))), ranged=False
+    ),
+    _question(
         "trace by id, all columns",
-        *(35, _whole_trace, _plain_trace({**SPAN, **ATTRIBUTES})),
+        *(35, _trace(True), _plain_trace({**SPAN, **ATTRIBUTES})),
         ranged=False,
     ),
-    Question("RED of a service by minute", 25, _red(0), _red(1)),
-    Question("RED of all services, with percentiles", 100, _services(0), _services(1)),
-    Question("log search, a rare word", 100, _search(""), _search("")),
-    Question("newest 100 lines, word in 1 of 50", 50, _search("timeout"), _search("timeout")),
-    Question("newest 100 lines, word in 1 of 500", 50, _search("declined"), _search("declined")),
-    Question("newest 100 lines, word in 1 of 2 000", 50, _search("deadlock"), _search("deadlock")),
-    Question("spans with a rare attribute value", 150, _attribute, _attribute),
-    Question("20 gauges by minute", 50, _series("avg"), _plain_series("tf_metrics_gauge")),
-    Question("20 counters, rate by minute", 50, _series("rate"), _plain_series("tf_metrics_sum")),
-    Question("log volume by severity", 50, _volume(0), _volume(1)),
-    Question("list: services of an hour", 10, _services_of_hour(0), _services_of_hour(1), False),
-    Question("list: operations of a service", 10, _operations(0), _operations(1)),
-    Question("list: metric names", 10, _names, _plain_names),
-    Question("list: attribute keys", 10, _keys, _plain_keys),
-    Question("list: labels of a metric", 10, _labels, _labels),
-    Question("list: values of a label", 10, _label_values, _label_values),
+    _question("RED of a service by minute", 25, _red(), _red(1)[0]),
+    _question("RED of all services, with percentiles", 100, _services(), _services(1)[0]),
+    _question("log search, a rare word", 100, _search("")),
+    _question("newest 100 lines, word in 1 of 50", 50, _search("timeout")),
+    _question("newest 100 lines, word in 1 of 500", 50, _search("declined")),
+    _question("newest 100 lines, word in 1 of 2 000", 50, _search("deadlock")),
+    _question("spans with a rare attribute value", 150, _attribute()),
+    _question("20 gauges by minute", 50, _series("avg"), _plain_series("tf_metrics_gauge")),
+    _question("20 counters, rate by minute", 50, _series("rate"), _plain_series("tf_metrics_sum")),
+    _question("log volume by severity", 50, _volume(), _volume(1)[0]),
+    _question(
+        "list: services of an hour",
+        *(10, _services(last_ns=HOUR_NS), _services(1, last_ns=HOUR_NS)[0]),
+        ranged=False,
+    ),
+    _question("list: operations of a service", 10, _operations(), _operations(1)[0]),
+    _question("list: metric names", 10, _names(), _plain_names),
+    _question("list: attribute keys", 10, _keys(), _plain_keys),
+    _question("list: labels of a metric", 10, _labels()),
+    _question("list: values of a label", 10, _label_values()),
 )

@@ -139,11 +139,14 @@ _READ_CODES: Final[dict[int, str]] = {
     396: "this has too many results: group by less, or take a longer step",
     427: "this is no regular expression (RE2)",  # CANNOT_COMPILE_REGEXP
 }
+_BAD_ARGUMENTS: Final = 36
 _ROWS: Final = re.compile(r"max rows: ([\d.]+(?: \w+)?), current rows: ([\d.]+(?: \w+)?)")
 
 
 def read_error_of(code: int | None, message: str) -> Invalid | None:
     """The error for whoever asked, when they can do something about it."""
+    if code == _BAD_ARGUMENTS and "Cannot load time zone" in message:
+        return Invalid("the database does not know this time zone", field="timeZone")
     if code not in _READ_CODES:
         return None
     numbers = _ROWS.search(message)

@@ -1,6 +1,7 @@
 """Errors as answers: one table from our errors to statuses, one shape (RFC 9457)."""
 
 import logging
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -54,19 +55,32 @@ class InvalidFields(Invalid):
         self.problems = problems
 
     @classmethod
-    def of(cls, error: ValidationError) -> "InvalidFields":
-        """From pydantic's findings, without the values: they may be secrets."""
+    def of(cls, error: ValidationError, *within: str) -> "InvalidFields":
+        """From pydantic's findings, without the values: they may be secrets.
+
+        *within*: the field whose content was looked at.
+        """
         # Not error.json(): it fails on input that is not UTF-8.
         found = error.errors(include_url=False, include_input=False, include_context=False)
         return cls(
             [
                 FieldProblem(
-                    field=".".join(str(part) for part in one["loc"]),
-                    message=one["msg"].removeprefix("Value error, "),
+                    field=".".join(str(part) for part in (*within, *one["loc"])),
+                    message=_message(one["type"], one["msg"]),
                 )
                 for one in found[:FIELD_PROBLEMS_MAX]
             ]
         )
+
+
+def _message(kind: str, told: str) -> str:
+    """What pydantic tells, in words of who asked."""
+    if kind == "extra_forbidden":
+        return "there is no such field"
+    # Of a text that is checked by a function too, pydantic does not know that it is one.
+    if kind in ("too_long", "too_short") and told.startswith("Value "):
+        return re.sub(r" items? after validation, not \d+$", " characters", told)
+    return told.removeprefix("Value error, ")
 
 
 def problem_response(request: web.Request, error: BaseException, request_id: str) -> web.Response:

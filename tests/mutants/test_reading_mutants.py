@@ -40,7 +40,40 @@ TAILS: Final = (
     f"{_ENGINE}/test_tail.py::test_S47_whatever_comes_in_whatever_order_is_given_once[0]",
 )
 
+KEPT: Final = (f"{_ENGINE}/test_services.py::test_S38_a_closed_range_is_kept_for_its_tenant_alone",)
+HOURS: Final = (
+    (
+        f"{_ENGINE}/test_services.py"
+        "::test_whole_hours_of_a_long_range_are_exact_also_where_data_came_late"
+    ),
+)
+FIVE_MINUTES: Final = (
+    f"{_ENGINE}/test_traces.py::test_spans_of_a_time_are_found_by_its_five_minutes",
+)
+LONG_TRACES: Final = (
+    f"{_ENGINE}/test_traces.py::test_a_trace_is_whole_without_a_range_though_it_took_hours",
+)
+NOTES: Final = (f"{_ENGINE}/test_traces.py::test_the_notes_of_traces_are_of_one_tenant",)
+PAGES: Final = (f"{_ENGINE}/test_logs.py::test_pages_neither_repeat_nor_skip_while_records_arrive",)
+LABELS: Final = (
+    (
+        f"{_ENGINE}/test_metric_numbers.py"
+        "::test_labels_come_from_the_catalogue_and_before_it_knows_them_from_the_points"
+    ),
+)
+MINUTES: Final = (
+    f"{_ENGINE}/test_odd_questions.py::test_minutes_answer_a_question_of_services_up_to_now[1m]",
+)
+
 ENGINE_TESTS: Final = (
+    *KEPT,
+    *HOURS,
+    *FIVE_MINUTES,
+    *LONG_TRACES,
+    *NOTES,
+    *PAGES,
+    *LABELS,
+    *MINUTES,
     *GAUGES,
     *HISTOGRAMS,
     *COUNTERS,
@@ -63,6 +96,90 @@ READING_MUTANTS: Final = (
         "WHERE H = cityHash64({tenant}, unhex({trace}))",
         "WHERE H = cityHash64('', unhex({trace}))",
         CHECKER,
+    ),
+    Mutant(
+        "S38 an answer is kept for all tenants",
+        "control/telemetry/api/kit.py",
+        'found.tenant, "telemetry", call.request.path',
+        '"any", "telemetry", call.request.path',
+        KEPT,
+    ),
+    Mutant(
+        "S33 the tenant of a question is not the caller's",
+        f"{_QUERIES}/engine.py",
+        "            call.caller.tenant_id,\n        )\n    if tenant",
+        "            call.caller.tenant_id,\n        ) and 'default'\n    if tenant",
+        KEPT,
+    ),
+    Mutant(
+        "spans are not found by their five minutes",
+        f"{_QUERIES}/sql.py",
+        "    if table not in _SLOTTED or",
+        "    if table in _SLOTTED or",
+        FIVE_MINUTES,
+    ),
+    Mutant(
+        "spans of the last five minutes of a range are not found",
+        f"{_QUERIES}/sql.py",
+        "(end_ns - 1) // _SLOT_NS * _SLOT_SECONDS",
+        "((end_ns - 1) // _SLOT_NS - 1) * _SLOT_SECONDS",
+        FIVE_MINUTES,
+    ),
+    Mutant(
+        "a trace is looked for in the second before its last span",
+        f"{_QUERIES}/traces.py",
+        "(last + 1) * SECOND_NS",
+        "last * SECOND_NS",
+        LONG_TRACES,
+    ),
+    Mutant(
+        "rows of the time at which a page ended take the places of older ones",
+        f"{_QUERIES}/paging.py",
+        "    if len(rows) < limit and len(newest) == limit + skipped:",
+        "    if len(rows) > limit:",
+        PAGES,
+    ),
+    Mutant(
+        "minutes after the last whole hour are left out",
+        f"{_QUERIES}/services.py",
+        "edges = [(span.start_ns, first), (last, span.end_ns)]",
+        "edges = [(span.start_ns, first)]",
+        HOURS,
+    ),
+    Mutant(
+        "a relative question of services reads the spans",
+        f"{_QUERIES}/model.py",
+        "return asked if isinstance(self.range, AbsoluteRange) else",
+        "return asked if self.range else",
+        MINUTES,
+    ),
+    Mutant(
+        "labels of the catalogue are of any type",
+        f"{_QUERIES}/metric_catalogue.py",
+        "    if query.metric_type is not None:\n        return None\n",
+        "",
+        LABELS,
+    ),
+    Mutant(
+        "labels that the catalogue does not know are not looked for",
+        f"{_QUERIES}/metric_catalogue.py",
+        '        if row["series"]:',
+        "        if row:",
+        LABELS,
+    ),
+    Mutant(
+        "a series of the catalogue is of another day",
+        f"{_QUERIES}/known_series.py",
+        'sql("Day <= toDate(", ',
+        'sql("Day < toDate(", ',
+        LABELS,
+    ),
+    Mutant(
+        "averages of series are those of all their points",
+        f"{_QUERIES}/metrics.py",
+        "    return _ASSOCIATIVE.get(question.aggregation) == _combine_of(question)",
+        "    return bool(_combine_of(question))",
+        GAUGES,
     ),
     Mutant(
         "S44 the checker skips a table",

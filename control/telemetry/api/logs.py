@@ -10,7 +10,13 @@ import orjson
 from aiohttp import web
 from pydantic import Field
 
-from control.telemetry.api.kit import ANSWER_HEADERS, answered, answered_in_range
+from control.telemetry.api.kit import (
+    ANSWER_HEADERS,
+    answered,
+    answered_in_range,
+    send,
+    until_broken,
+)
 from control.telemetry.queries import logs, patterns
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
@@ -121,10 +127,11 @@ async def export_logs(call: Call, query: LogExport) -> web.StreamResponse:
             }
         )
         await response.prepare(call.request)
-        await response.write(first)
-        async for piece in lines:
-            await response.write(piece)
-        await response.write_eof()
+        async with until_broken(call.request):
+            await send(response, first)
+            async for piece in lines:
+                await send(response, piece)
+            await response.write_eof()
         return response
 
 

@@ -62,7 +62,7 @@ class ValueQuery(metric_catalogue.OfMetric):
             "metricType": self.metric_type,
             "aggregation": self.aggregation,
             "combine": self.combine,
-            "groupBy": self.group_by.split(",") if self.group_by else [],
+            "groupBy": [one.strip() for one in self.group_by.split(",")] if self.group_by else [],
             "step": step,
             "timeZone": self.time_zone,
         }

@@ -1,7 +1,6 @@
 """Live tails, as server-sent events (HTML standard, section 9.2) or over a WebSocket (RFC 6455)."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -9,6 +8,7 @@ from typing import Any, Final
 from aiohttp import WSCloseCode, web
 from pydantic import BaseModel, Field
 
+from control.telemetry.api.kit import SEND_SECONDS_MAX, say_broken, send, until_broken
 from control.telemetry.queries.engine import reading
 from control.telemetry.queries.logs import LOG_ITEMS, LogConditions, LogView, log_view
 from control.telemetry.queries.spans import SpanView, span_fields
@@ -35,8 +35,6 @@ routes = Routes(
 
 EVENT_STREAM: Final = "text/event-stream"
 LAST_EVENT: Final = "Last-Event-ID"
-# Who takes nothing for so long is given up.
-SEND_SECONDS_MAX: Final = 60.0
 HEARTBEAT_SECONDS: Final = 15.0
 # Clients have nothing to say.
 MESSAGE_BYTES_MAX: Final = 1_024
@@ -46,8 +44,6 @@ _CURSOR: Final = Field(
     max_length=TAIL_CURSOR_CHARACTERS_MAX,
     description="of the last message: what arrived since comes first; also as Last-Event-ID",
 )
-
-logger = logging.getLogger(__name__)
 
 
 class LogTail(LogConditions):
@@ -165,26 +161,18 @@ async def _as_events(
     )
     await response.prepare(request)
 
-    async def write(text: str) -> None:
-        async with asyncio.timeout(SEND_SECONDS_MAX):
-            await response.write(text.encode())
-
     def told(look: Look) -> str:
         return f"event: {event}\nid: {look.cursor}\ndata: {message(look)}\n\n"
 
     first, others = looks
-    try:
-        await write(told(first))
+    # One that breaks may go on with the last id.
+    async with until_broken(request):
+        await send(response, told(first).encode())
         async for look in others:
             # A comment, so that proxies keep the connection.
-            await write(told(look) if look.rows or look.left_out else ": nothing new\n\n")
+            text = told(look) if look.rows or look.left_out else ": nothing new\n\n"
+            await send(response, text.encode())
         await response.write_eof()
-    except (ConnectionError, TimeoutError, TelemetryFlowError) as error:
-        # Without the end that the transfer coding has: the client knows that it broke, and may go
-        # on with the last id.
-        _say_broken(error)
-        if request.transport is not None:
-            request.transport.close()
     return response
 
 
@@ -198,34 +186,29 @@ async def _over(
     # Takes what comes, so that a close is noticed.
     listening = asyncio.create_task(_until_closed(socket))
 
-    async def send(look: Look) -> None:
+    async def tell(look: Look) -> None:
         async with asyncio.timeout(SEND_SECONDS_MAX):
             await socket.send_str(message(look))
 
     first, others = looks
     try:
-        await send(first)
+        await tell(first)
         async for look in others:
             if socket.closed:
                 break
             if look.rows or look.left_out:
-                await send(look)
+                await tell(look)
     except (ConnectionError, TimeoutError):
         if request.transport is not None:
             request.transport.abort()
     except TelemetryFlowError as error:
-        _say_broken(error)
+        say_broken(request, error)
         await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"go on with the last cursor")
     finally:
         listening.cancel()
         await asyncio.wait({listening})
     await socket.close()
     return socket
-
-
-def _say_broken(error: Exception) -> None:
-    if isinstance(error, TelemetryFlowError):
-        logger.warning("a live tail broke: %s", error)
 
 
 async def _until_closed(socket: web.WebSocketResponse) -> None:

@@ -29,9 +29,15 @@ from control.telemetry.queries.series import (
     seconds_of,
     series_of,
 )
-from control.telemetry.queries.services import MINUTE_SECONDS, bucket_of, red_of
+from control.telemetry.queries.services import bucket_of, red_of
 from control.telemetry.queries.sql import Fragment, Part, Select, all_of, during, sql, texts
-from control.telemetry.queries.time_range import SECOND_NS, Grid, TimeRange, duration_seconds
+from control.telemetry.queries.time_range import (
+    MINUTE_SECONDS,
+    SECOND_NS,
+    Grid,
+    TimeRange,
+    duration_seconds,
+)
 
 # Table, where it comes from, how fine that is, and the unit of its values.
 Counted = tuple[Table, str, float, str]

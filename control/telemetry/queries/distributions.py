@@ -23,6 +23,7 @@ from control.telemetry.queries.sql import Part, Select, sql
 from control.telemetry.queries.time_range import TimeRange
 from shared.errors import Invalid
 
+_AGGREGATIONS: Final = ("count", "sum", "avg", "rate", "increase", "quantile")
 _EXPLICIT: Final[dict[str, Part]] = {"bounds": "ExplicitBounds", "counts": "BucketCounts"}
 _EXPONENTIAL: Final[dict[str, Part]] = {
     "scale": "Scale",
@@ -62,8 +63,11 @@ async def put_distributions(
 
 
 def _check(kind: str, question: MetricQuestion) -> None:
-    if question.aggregation not in ("count", "sum", "avg", "rate", "increase", "quantile"):
-        raise Invalid(f"{question.aggregation} is not of a {kind}", field="aggregation")
+    if question.aggregation not in _AGGREGATIONS:
+        raise Invalid(
+            f"{question.aggregation} is not of a {kind}: use {', '.join(_AGGREGATIONS)}",
+            field="aggregation",
+        )
     if question.combine not in (None, "sum"):
         raise Invalid("what was recorded is added up: combine is sum", field="combine")
     if question.aggregation == "quantile" and kind == "summary":

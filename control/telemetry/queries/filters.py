@@ -116,7 +116,7 @@ def filter_of(json: str) -> Any:
     try:
         return _ADAPTER.validate_json(json, strict=True)
     except ValidationError as error:
-        raise InvalidFields.of(error) from None
+        raise InvalidFields.of(error, "filter") from None
 
 
 def condition_of(source: Source, given: Any, *, depth: int = 0) -> Fragment:

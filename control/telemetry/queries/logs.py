@@ -30,6 +30,7 @@ from control.telemetry.queries.sql import (
     text,
 )
 from control.telemetry.queries.time_range import (
+    MINUTE_SECONDS,
     SECOND_NS,
     Duration,
     Grid,
@@ -42,7 +43,6 @@ from control.telemetry.queries.time_range import (
 from shared.errors import Invalid, NotFound
 from shared.http.models import Query, Text, View
 
-MINUTE_SECONDS: Final = 60
 EXPORTED_MAX: Final = 100_000
 AROUND_MAX: Final = 200
 AROUND_SECONDS_MAX: Final = 86_400

@@ -9,7 +9,14 @@ from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView
 from control.telemetry.queries.filters import Filter, Name
-from control.telemetry.queries.time_range import Duration, Time, TimeRange, TimeZone, range_of
+from control.telemetry.queries.time_range import (
+    MINUTE_SECONDS,
+    Duration,
+    Time,
+    TimeRange,
+    TimeZone,
+    range_of,
+)
 from shared.http.models import Body, Text, View
 
 GROUPS_MAX: Final = 8
@@ -128,12 +135,21 @@ class LogsQuestion(Question):
 
 
 class RedQuestion(Question):
-    """Rate, errors and durations of services, from minutes that are already summed up."""
+    """Rate, errors and durations of services, from minutes that are already summed up.
+
+    A relative range is widened to whole minutes.
+    """
 
     source: Literal["red"]
     services: list[Text] = Field(default_factory=list, max_length=100)
     group_by: list[Literal["service"]] = Field(default_factory=list, max_length=1)  # type: ignore[assignment]
     filter: None = None
+
+    @property
+    def span(self) -> TimeRange:
+        """The range, so that minutes can answer it."""
+        asked = super().span
+        return asked if isinstance(self.range, AbsoluteRange) else asked.widened(MINUTE_SECONDS)
 
 
 class MetricQuestion(Question):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from control.telemetry.queries.catalogue import Source, attribute_of, field_of
 from control.telemetry.queries.model import Question, Series
 from control.telemetry.queries.sql import Fragment, Part, sql, text
-from control.telemetry.queries.time_range import SECOND_NS, Grid, TimeRange, duration_seconds
+from control.telemetry.queries.time_range import Grid, TimeRange, duration_seconds
 
 Labels = tuple[str, ...]
 
@@ -63,11 +63,9 @@ def number_of(source: Source, name: str) -> Fragment:
 
 
 def seconds_of(bucket_ns: int, grid: Grid | None, span: TimeRange) -> float:
-    """How much of the bucket lies in the range."""
-    if grid is None:
-        return span.seconds
-    end_ns = min(grid.end_of(bucket_ns), span.end_ns)
-    return max(end_ns - max(bucket_ns, span.start_ns), 1) / SECOND_NS
+    """What a rate of the bucket divides by."""
+    end_ns = span.end_ns if grid is None else grid.end_of(bucket_ns)
+    return span.passed_seconds(bucket_ns, end_ns)
 
 
 def series_of(

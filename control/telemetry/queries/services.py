@@ -24,13 +24,19 @@ from control.telemetry.queries.sql import (
     sql,
     text,
 )
-from control.telemetry.queries.time_range import SECOND_NS, Duration, Grid, TimeRange, step_for
+from control.telemetry.queries.time_range import (
+    MINUTE_SECONDS,
+    SECOND_NS,
+    Duration,
+    Grid,
+    TimeRange,
+    step_for,
+)
 from shared.http.models import Text, View
 
 SERVICES_MAX: Final = 1_000
 OPERATIONS_MAX: Final = 1_000
 DEPENDENCIES_MAX: Final = 1_000
-MINUTE_SECONDS: Final = 60
 SLOT_SECONDS: Final = 300
 HOUR_SECONDS: Final = 3_600
 
@@ -171,7 +177,8 @@ async def list_services(reading: Reading, query: RangeQuery) -> ServiceList:
             limit=SERVICES_MAX,
         )
     )
-    data = [ServiceView(service=row["service"], **_red(row, span.seconds)) for row in rows]
+    seconds = span.passed_seconds(span.start_ns, span.end_ns)
+    data = [ServiceView(service=row["service"], **_red(row, seconds)) for row in rows]
     return ServiceList(data=data, meta=_meta(reading, span, rolled, "tf_red_1m", MINUTE_SECONDS))
 
 
@@ -197,12 +204,13 @@ async def list_operations(reading: Reading, query: OperationQuery) -> OperationL
             limit=OPERATIONS_MAX,
         )
     )
+    seconds = span.passed_seconds(span.start_ns, span.end_ns)
     data = [
         OperationView(
             service=row["service"],
             operation=row["operation"],
             kind=row["kind"],
-            **_red(row, span.seconds),
+            **_red(row, seconds),
         )
         for row in rows
     ]
@@ -224,12 +232,13 @@ async def red_series(reading: Reading, query: RedQuery) -> RedSeries:
         conditions.append(sql("SpanName = ", text(query.operation)))
     select = red_of(span, grid, {}, conditions, rolled=rolled)
     rows = await reading.rows(replace(select, order_by="bucket ASC"))
-    data = [
-        RedPoint(time=row["bucket"] // 1_000_000, **_red(row, _seconds(row["bucket"], step, span)))
-        for row in rows
-    ]
+    data = []
+    for row in rows:
+        seconds = span.passed_seconds(row["bucket"], grid.end_of(row["bucket"]))
+        data.append({"time": row["bucket"] // 1_000_000, **_red(row, seconds)})
     meta = _meta(reading, span, rolled, "tf_red_1m", MINUTE_SECONDS)
-    return RedSeries(data=data, step_seconds=step, meta=meta)
+    # All points at once: one by one takes twice as long.
+    return RedSeries.model_validate({"data": data, "step_seconds": step, "meta": meta})
 
 
 def red_of(
@@ -378,13 +387,6 @@ def _within(column: str, span: TimeRange, *, is_coarse: bool) -> Fragment:
         return during("tf_traces", column, span.start_ns, span.end_ns)
     start, end = span.start_ns // SECOND_NS, span.end_ns // SECOND_NS
     return sql(f"{column} >= toDateTime({start}) AND {column} < toDateTime({end})")
-
-
-def _seconds(bucket_ns: int, step: int, span: TimeRange) -> float:
-    """How much of a bucket lies in the range."""
-    start = max(bucket_ns, span.start_ns)
-    end = min(bucket_ns + step * SECOND_NS, span.end_ns)
-    return max(end - start, 1) / SECOND_NS
 
 
 def _red(row: dict[str, Any], seconds: float) -> dict[str, Any]:

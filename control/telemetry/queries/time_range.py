@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from shared.errors import Invalid
 
 SECOND_NS: Final = 1_000_000_000
+MINUTE_SECONDS: Final = 60
 DAY_NS: Final = 86_400 * SECOND_NS
 RANGE_DAYS_MAX: Final = 395
 POINTS_MAX: Final = 11_000
@@ -24,6 +25,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _TIME: Final = re.compile(
     r"(?P<seconds>.{19})(?:\.(?P<fraction>\d{1,9}))?(?P<zone>Z|[+-]\d\d:\d\d)?"
 )
+_DURATION: Final = r"[1-9][0-9]{0,4}[smhdw]"
 _NANOSECONDS: Final = re.compile(r"\d{19}")
 # Steps for people, in seconds: the first with at most STEPS points is taken.
 _STEPS: Final = (1, 5, 10, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 86_400)
@@ -47,7 +49,7 @@ def time_ns(text: str) -> int:
             epoch = datetime(1970, 1, 1, tzinfo=UTC)
             whole = (seconds - epoch) // timedelta(seconds=1)
             return whole * SECOND_NS + int((match["fraction"] or "0").ljust(9, "0"))
-    raise ValueError("give a time as 2026-11-28T16:00:00Z or as nanoseconds since 1970")
+    raise ValueError("give a time as 2026-11-28T16:00:00Z or as nanoseconds since 1970, after 1970")
 
 
 def iso(time_in_ns: int) -> str:
@@ -60,6 +62,12 @@ def iso(time_in_ns: int) -> str:
 def duration_seconds(text: str) -> int:
     """Seconds of a duration such as 15m."""
     return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def _is_duration(text: str) -> str:
+    if not re.fullmatch(_DURATION, text):
+        raise ValueError("give a number and s, m, h, d or w, such as 15m")
+    return text
 
 
 def _is_time(text: str) -> str:
@@ -87,10 +95,11 @@ Time = Annotated[
 Duration = Annotated[
     str,
     Field(
-        pattern=r"^[1-9]\d{0,4}[smhdw]$",
         description="a number and s, m, h, d or w",
         examples=["1h"],
+        json_schema_extra={"pattern": f"^{_DURATION}$"},
     ),
+    AfterValidator(_is_duration),
 ]
 TimeZone = Annotated[
     str,
@@ -107,16 +116,27 @@ class TimeRange:
     end_ns: int
 
     def __post_init__(self) -> None:
-        """Invalid when it is empty or too long."""
+        """Invalid when it is empty."""
         if self.start_ns >= self.end_ns:
             raise Invalid("the time range is empty: startTime comes before endTime")
-        if self.end_ns - self.start_ns > RANGE_DAYS_MAX * DAY_NS:
-            raise Invalid(f"a time range has at most {RANGE_DAYS_MAX} days")
 
     @property
     def seconds(self) -> float:
         """How long it is."""
         return (self.end_ns - self.start_ns) / SECOND_NS
+
+    def passed_seconds(self, start_ns: int, end_ns: int) -> float:
+        """How much of a step lies in the range and is over: what a rate divides by.
+
+        A range that is widened for a rollup ends a little ahead. At least a second, or all of a
+        shorter step: a clock that is ahead of ours shall not make a peak of a step that just began.
+        """
+        # Asked for each step, so without calls.
+        start_ns = max(self.start_ns, start_ns)
+        end_ns = min(self.end_ns, end_ns)
+        if start_ns < (now_ns := time.time_ns()) < end_ns:
+            end_ns = min(max(now_ns, start_ns + SECOND_NS), end_ns)
+        return (end_ns - start_ns if end_ns > start_ns else 1) / SECOND_NS
 
     @property
     def is_closed(self) -> bool:
@@ -124,7 +144,9 @@ class TimeRange:
         return self.end_ns < time.time_ns() - CLOSED_AFTER_NS
 
     def earlier(self, seconds: int) -> "TimeRange":
-        """The same, *seconds* before."""
+        """The same, *seconds* before; Invalid when there was no time yet."""
+        if self.start_ns < seconds * SECOND_NS:
+            raise Invalid("the time to compare with begins before 1970", field="compareTo")
         return TimeRange(self.start_ns - seconds * SECOND_NS, self.end_ns - seconds * SECOND_NS)
 
     def widened(self, seconds: int) -> "TimeRange":
@@ -145,9 +167,11 @@ def range_of(
     if last is not None and start is not None:
         raise Invalid("give startTime or last, not both", field="last")
     end_ns = time.time_ns() if end is None else time_ns(end)
-    if start is not None:
-        return TimeRange(time_ns(start), end_ns)
     start_ns = end_ns - duration_seconds(last or default) * SECOND_NS
+    if start is not None:
+        start_ns = time_ns(start)
+    if end_ns - start_ns > RANGE_DAYS_MAX * DAY_NS:
+        raise Invalid(f"a time range has at most {RANGE_DAYS_MAX} days")
     if start_ns < 0:
         raise Invalid("the time range begins before 1970")
     return TimeRange(start_ns, end_ns)

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -11,9 +12,10 @@ import pytest
 from benchmarks.dataset.loading import DATABASE, Manifest, load, manifest_in
 from benchmarks.dataset.schedule import DAY_NS, Batch, Plan
 from benchmarks.dataset.skew import ALL_TENANTS, DAYS
-from benchmarks.reading.__main__ import line_of
-from benchmarks.reading.measure import engine, figures, samples
+from benchmarks.reading.__main__ import HEAD, Found, line_of
+from benchmarks.reading.measure import asking, engine, figures, samples
 from benchmarks.reading.questions import QUESTIONS, Question
+from benchmarks.reading.routes import Started, api_process, routes
 from control.telemetry.queries.engine import Reading
 from shared.clickhouse.client import ClickHouse, ClickHouseAddress
 from shared.clickhouse.migrate import Migrator
@@ -50,6 +52,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]
     with EmbeddedServer(folder / "clickhouse") as started:
         asyncio.run(_load(folder, started.port))
         yield started
+
+
+@pytest.fixture(scope="module")
+def started(server: EmbeddedServer) -> Iterator[Started]:
+    """An API process over it."""
+    with api_process(server.port) as api:
+        yield api
 
 
 async def _load(folder: Path, port: int) -> None:
@@ -129,23 +138,31 @@ async def test_rows_arrive_once_as_the_plan_says(clickhouse: ClickHouse) -> None
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.name)
 async def test_every_question_of_the_benchmark_is_answered(
-    clickhouse: ClickHouse, server: EmbeddedServer, question: Question
+    clickhouse: ClickHouse, server: EmbeddedServer, started: Started, question: Question
 ) -> None:
     process = psutil.Process(server.pid)
     given = await samples(clickhouse, TENANT, end_ns=END_NS, seed=7)
-    async with engine(clickhouse) as ours, engine(clickhouse, plain=True) as plain:
+    async with (
+        engine(clickhouse) as ours,
+        engine(clickhouse, plain=True) as plain,
+        routes(started, TENANT) as over_http,
+    ):
         answer = await question.ask(Reading(ours, TENANT), given[0])
-        found = [
-            await figures(one, TENANT, ask, given, server=process, rounds=2, users=users)
-            for one, ask, users in ((ours, question.ask, 2), (plain, question.plain, 1))
+        day, without, route = [
+            await figures(ask, given, processes=[process], rounds=2, users=users)
+            for ask, users in (
+                (asking(ours, TENANT, question.ask), 2),
+                (asking(plain, TENANT, question.plain), 1),
+                (partial(over_http.ask, question), 1),
+            )
         ]
     shown = Counter(type(one).__name__ for one in vars(answer).values())
     assert shown["list"] >= 1
     content = next(one for one in vars(answer).values() if isinstance(one, list))
     # A thousand lines need not have the rarer words.
     assert content or question.name.endswith(("1 of 500", "1 of 2 000")), answer
-    assert all(0 < one.p50_ms <= one.p95_ms for one in found)
+    assert all(0 < one.p50_ms <= one.p95_ms for one in (day, without, route))
     # The embedded engine does not tell what an answer without rows read.
-    assert found[1].rows > 0 or not content
-    line = line_of(question, [found[0], found[1], found[0], found[0]])
-    assert line.count("|") == 14
+    assert (without.rows > 0 and route.rows > 0) or not content
+    line = line_of(question, Found(day, day, route, without, day))
+    assert line.count("|") == HEAD.splitlines()[0].count("|")

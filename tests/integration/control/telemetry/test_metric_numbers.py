@@ -452,3 +452,9 @@ async def test_labels_come_from_the_catalogue_and_before_it_knows_them_from_the_
     narrow["filter"] = '{"op": "eq", "field": "attributes.zone", "value": "b"}'
     found = await label_values(Reading(engine, tenant), LabelValuesQuery.model_validate(narrow))
     assert [(one.value, one.count) for one in found.data] == [("b", 3)]
+    # The catalogue knows no types.
+    typed = LabelValuesQuery.model_validate({**within, "field": "service", "metricType": "sum"})
+    of_type = await label_values(Reading(engine, tenant), typed)
+    assert (of_type.data, of_type.meta.source) == ([], "tf_metrics_sum")
+    typed_labels = OfMetric.model_validate({**within, "metricType": "sum"})
+    assert (await list_labels(Reading(engine, tenant), typed_labels)).data == []

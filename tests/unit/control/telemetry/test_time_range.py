@@ -77,3 +77,16 @@ def test_days_have_the_hours_of_their_calendar(zone: str, day: datetime, hours: 
 def test_a_grid_has_a_limit() -> None:
     with pytest.raises(Invalid, match="longer step"):
         Grid(TimeRange(0, DAY_NS), 1)
+
+
+def test_a_rate_divides_by_what_has_passed_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1_000 * SECOND_NS
+    monkeypatch.setattr("control.telemetry.queries.time_range.time.time_ns", lambda: now)
+    span = TimeRange(900 * SECOND_NS, 1_020 * SECOND_NS)
+
+    assert span.passed_seconds(900 * SECOND_NS, 960 * SECOND_NS) == 60
+    assert span.passed_seconds(840 * SECOND_NS, 960 * SECOND_NS) == 60
+    assert span.passed_seconds(960 * SECOND_NS, 1_080 * SECOND_NS) == 40
+    # A step that just began, or that only data of clocks ahead of ours is in.
+    assert span.passed_seconds(now - 1, now + 60 * SECOND_NS) == 1
+    assert span.passed_seconds(now + SECOND_NS, now + 11 * SECOND_NS) == 10

@@ -1,0 +1,190 @@
+"""What is asked carelessly is answered, or refused with what to do; ranges up to now."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import pytest
+
+from control.telemetry.api import kit
+from control.telemetry.queries import logs
+from control.telemetry.queries.time_range import time_ns
+from shared.errors import Unavailable
+from tests.control.telemetry import Explorer, store
+from tests.control.telemetry_data import MINUTE, SECOND, Line, Span, logs_request, spans_request
+
+NOW = time.time_ns() // MINUTE * MINUTE - 30 * MINUTE
+SPANS = 6
+
+
+async def _store_spans(explorer: Explorer) -> None:
+    spans = [Span(number + 1, 1, NOW + number * SECOND) for number in range(SPANS)]
+    await store(
+        explorer.store, "traces", explorer.tenant, spans_request(spans), received_ns=time.time_ns()
+    )
+
+
+async def _store_lines(explorer: Explorer, count: int) -> None:
+    lines = [Line(NOW + number, "x" * 1_000) for number in range(count)]
+    await store(
+        explorer.store, "logs", explorer.tenant, logs_request(lines), received_ns=time.time_ns()
+    )
+
+
+def _question(**given: Any) -> dict[str, Any]:
+    return {
+        "query": {
+            "source": "traces",
+            "range": {"type": "relative", "last": "1h"},
+            "aggregations": [{"op": "count"}],
+            **given,
+        }
+    }
+
+
+@pytest.mark.parametrize("step", [None, "1m", "1h"])
+async def test_minutes_answer_a_question_of_services_up_to_now(
+    explorer: Explorer, step: str | None
+) -> None:
+    await _store_spans(explorer)
+    question = {"source": "red", "range": {"type": "relative", "last": "7d"}}
+    if step is not None:
+        question |= {"step": step}
+
+    answer = await explorer.client.post("/telemetry/query", {"query": question})
+
+    assert answer.status == 200, answer.text
+    assert answer.json["meta"]["source"] == "tf_red_1m"
+    assert {one["name"] for one in answer.json["series"]} >= {"rate", "errorRate", "p99"}
+
+
+@pytest.mark.parametrize("path", ["/telemetry/services", "/telemetry/services/operations"])
+async def test_a_rate_up_to_now_divides_by_the_time_that_has_passed(
+    explorer: Explorer, path: str
+) -> None:
+    """Though the range is widened to the end of the minute for the rollup."""
+    await _store_spans(explorer)
+
+    begun = time.time_ns()
+    answer = await explorer.client.get(f"{path}?last=40m")
+    ended = time.time_ns()
+
+    (found,) = answer.json["data"]
+    start = time_ns(answer.json["meta"]["startTime"])
+    seconds = found["spans"] / found["rate"]
+    assert (begun - start) / SECOND - 0.001 <= seconds <= (ended - start) / SECOND + 0.001
+
+
+async def test_S46_the_longest_range_is_answered_and_a_longer_one_refused(
+    explorer: Explorer,
+) -> None:
+    await _store_spans(explorer)
+
+    for path in (
+        *("services", "services/red", "services/operations", "services/dependencies", "traces"),
+        *("spans", "logs", "logs/histogram", "logs/patterns", "traces/heatmap"),
+    ):
+        longest = await explorer.client.get(f"/telemetry/{path}?last=395d")
+        longer = await explorer.client.get(f"/telemetry/{path}?last=396d")
+
+        assert longest.status == 200, (path, longest.text)
+        assert (longer.status, longer.json["detail"]) == (400, "a time range has at most 395 days")
+
+
+async def test_what_is_wrong_with_a_filter_is_said_of_the_filter(explorer: Explorer) -> None:
+    for given, field, told in (
+        ("{", "filter", "Invalid JSON"),
+        ('{"op": "eq", "value": 1}', "filter.eq.field", "required"),
+        ('{"op": "like"}', "filter", "'contains'"),
+        ('{"op": "exists", "field": "body", "x": 1}', "filter.exists.x", "no such field"),
+        ('{"op": "regex", "field": "body", "value": ""}', "filter.regex.value", "1 character"),
+        (json.dumps({"op": "regex", "value": "x" * 800}), "filter", "at most 800 characters"),
+    ):
+        answer = await explorer.client.get(f"/telemetry/logs?{urlencode({'filter': given})}")
+
+        assert answer.status == 400
+        assert any(
+            one["field"] == field and told in one["message"] for one in answer.json["errors"]
+        ), answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        # Python has it, the engine does not: it counts leap seconds.
+        ({"step": "1d", "timeZone": "right/UTC"}, "time zone"),
+        ({"compareTo": "99999w"}, "the time to compare with begins before 1970"),
+        ({"step": "1y"}, "give a number and s, m, h, d or w, such as 15m"),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_with_what_to_do(
+    explorer: Explorer, given: dict[str, Any], told: str
+) -> None:
+    answer = await explorer.client.post("/telemetry/query", _question(**given))
+
+    assert answer.status == 400, answer.text
+    assert told in answer.text
+
+
+async def test_labels_to_group_by_may_have_spaces_between_them(explorer: Explorer) -> None:
+    answer = await explorer.client.get(
+        "/telemetry/metrics/timeseries?metricName=none&groupBy=service,%20attributes.a"
+    )
+
+    assert answer.status == 404, answer.text
+
+
+async def test_S46_an_export_whose_reader_leaves_ends_and_is_no_error(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    all_logs, ended = logs.all_logs, asyncio.Event()
+
+    async def watched(*arguments: Any, **named: Any) -> AsyncIterator[logs.LogView]:
+        try:
+            async for view in all_logs(*arguments, **named):
+                yield view
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(logs, "all_logs", watched)
+    await _store_lines(explorer, 12_000)
+    url = f"{explorer.client.url}/api/v2/telemetry/logs/export"
+    headers = {"Authorization": f"Bearer {explorer.client.token}"}
+
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
+        await answer.content.read(1_000)
+        assert answer.connection is not None
+        assert answer.connection.transport is not None
+        answer.connection.transport.abort()
+    async with asyncio.timeout(20):
+        await ended.wait()
+    again = await explorer.client.get("/telemetry/logs?limit=1")
+
+    assert again.status == 200
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+async def test_an_export_whose_engine_goes_away_breaks_so_that_its_client_knows(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    await _store_lines(explorer, 3_000)
+    search, pages = logs.search_logs, 0
+
+    async def twice(*arguments: Any) -> logs.LogList:
+        nonlocal pages
+        pages += 1
+        if pages > 2:
+            raise Unavailable("ClickHouse is away")
+        return await search(*arguments)
+
+    monkeypatch.setattr(logs, "search_logs", twice)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await explorer.client.get("/telemetry/logs/export")
+
+    (told,) = [one for one in caplog.records if one.name == kit.__name__]
+    assert told.getMessage() == "/api/v2/telemetry/logs/export broke off: ClickHouse is away"
