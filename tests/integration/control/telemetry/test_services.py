@@ -145,7 +145,9 @@ async def test_S38_a_closed_range_is_kept_for_its_tenant_alone(explorer: Explore
 async def test_whole_hours_of_a_long_range_are_exact_also_where_data_came_late(
     explorer: Explorer,
 ) -> None:
-    start, end = NOW - 250 * MINUTE, NOW - 10 * MINUTE
+    # Spans before the first whole hour and after the last, whatever time it is.
+    hour = NOW // HOUR_NS * HOUR_NS
+    start, end = hour - 250 * MINUTE, hour - 10 * MINUTE
     kept = [
         Span(number, 1, start + number * 7 * MINUTE // 2, (number + 1) * MS, service="web",
              status=2 if number % 9 == 0 else 0)
