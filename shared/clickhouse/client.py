@@ -28,6 +28,9 @@ MESSAGE_CHARACTERS_MAX: Final = 1_000
 
 # The answer's status must tell the outcome, so the server may not answer before it is known.
 _ANSWER_LAST: Final = {"wait_end_of_query": "1", "send_progress_in_http_headers": "0"}
+# For servers that have it; others refuse a query that names it. For `ORDER BY time LIMIT n` they
+# look at the time before anything else, and without this they read all that WHERE names.
+FASTER: Final = {"optimize_prewhere_after_pushdown": "1"}
 _DRIVER_ERRORS: Final = (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError)
 
 logger = logging.getLogger(__name__)
@@ -117,7 +120,12 @@ class ClickHouse:
             found = await client.query(
                 sql,
                 parameters=dict(parameters),
-                settings={**settings, "query_id": query_id, "wait_end_of_query": "1"},
+                settings={
+                    **{name: FASTER[name] for name in FASTER.keys() & client.server_settings},
+                    **settings,
+                    "query_id": query_id,
+                    "wait_end_of_query": "1",
+                },
             )
         except _DRIVER_ERRORS as error:
             raise read_error(error) from error

@@ -53,6 +53,12 @@ FIVE_MINUTES: Final = (
 LONG_TRACES: Final = (
     f"{_ENGINE}/test_traces.py::test_a_trace_is_whole_without_a_range_though_it_took_hours",
 )
+SLICES: Final = (
+    (
+        f"{_ENGINE}/test_traces.py"
+        "::test_S47_pages_of_a_long_range_give_each_once_though_its_end_is_read_first"
+    ),
+)
 NOTES: Final = (f"{_ENGINE}/test_traces.py::test_the_notes_of_traces_are_of_one_tenant",)
 PAGES: Final = (f"{_ENGINE}/test_logs.py::test_pages_neither_repeat_nor_skip_while_records_arrive",)
 LABELS: Final = (
@@ -71,6 +77,7 @@ ENGINE_TESTS: Final = (
     *FIVE_MINUTES,
     *LONG_TRACES,
     *NOTES,
+    *SLICES,
     *PAGES,
     *LABELS,
     *MINUTES,
@@ -138,6 +145,34 @@ READING_MUTANTS: Final = (
         "    if len(rows) < limit and len(newest) == limit + skipped:",
         "    if len(rows) > limit:",
         PAGES,
+    ),
+    Mutant(
+        "the last span of a trace is looked for before the place of the page",
+        f"{_QUERIES}/traces.py",
+        "        within = TimeRange(start_ns, span.end_ns)",
+        "        within = TimeRange(start_ns, pages.end_ns)",
+        SLICES,
+    ),
+    Mutant(
+        "traces that a part of the range has are taken for all",
+        f"{_QUERIES}/traces.py",
+        "        if len(rows) > query.limit:\n            break",
+        "        if rows:\n            break",
+        SLICES,
+    ),
+    Mutant(
+        "matched spans are all spans of the trace",
+        f"{_QUERIES}/traces.py",
+        """sql("countIf(", matching, ")")""",
+        '"count()"',
+        SLICES,
+    ),
+    Mutant(
+        "S44 the checker does not see what stands before the tenant",
+        f"{_QUERIES}/checker.py",
+        "    return at + 3\n",
+        "    return end\n",
+        CHECKER,
     ),
     Mutant(
         "minutes after the last whole hour are left out",

@@ -56,6 +56,11 @@ class Attributes:
     column: str
     is_indexed: bool = False
 
+    @property
+    def values(self) -> str:
+        """The values without their keys, as the column keeps them."""
+        return f"`{self.column}.values`"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

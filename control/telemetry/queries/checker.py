@@ -10,17 +10,32 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
+from control.telemetry.queries.catalogue import LOGS, TABLES, TRACE_TIMES, TRACES
 
 _KEYWORDS: Final = frozenset(
     (
-        *("SELECT", "FROM", "WHERE", "AND", "OR", "NOT", "IN", "AS", "GROUP", "BY", "HAVING"),
+        *(
+            "SELECT",
+            "FROM",
+            "PREWHERE",
+            "WHERE",
+            "AND",
+            "OR",
+            "NOT",
+            "IN",
+            "AS",
+            "GROUP",
+            "BY",
+            "HAVING",
+        ),
         *("ORDER", "ASC", "DESC", "LIMIT", "OFFSET", "INNER", "JOIN", "ON", "ARRAY", "OVER"),
         *("WINDOW", "PARTITION", "ROWS", "BETWEEN", "UNBOUNDED", "PRECEDING", "CURRENT", "ROW"),
         *("FOLLOWING", "UNION", "ALL"),
     )
 )
-_BEFORE_PARENTHESES: Final = frozenset(("FROM", "AND", "OR", "NOT", "IN", "JOIN", "WHERE", "AS"))
+_BEFORE_PARENTHESES: Final = frozenset(
+    ("FROM", "PREWHERE", "AND", "OR", "NOT", "IN", "JOIN", "WHERE", "AS")
+)
 FUNCTIONS: Final = frozenset(
     (
         *("any", "anyLast", "argMax", "argMin", "arrayConcat", "arrayElement", "arrayJoin"),
@@ -42,6 +57,7 @@ FUNCTIONS: Final = frozenset(
     )
 )
 _BETWEEN_SELECTS: Final = ("UNION",)
+_BEHIND_TABLE: Final = ("PREWHERE",)
 _PARAMETER_TYPES: Final = frozenset(
     (
         *("String", "Int64", "UInt64", "UInt8", "Float64"),
@@ -69,7 +85,12 @@ _TRACE: Final = re.compile(r"unhex \( \{p[0-9]+:String\} \) \)")
 _AFTER_TABLE: Final = frozenset((")", "GROUP", "ORDER", "LIMIT", "WINDOW", "HAVING", "UNION", ""))
 # Of lambdas, and the name of the one window.
 _VARIABLES: Final = frozenset(("x", "y", "w"))
-_COLUMNS: Final = frozenset(name for columns in TABLES.values() for name in columns)
+_COLUMNS: Final = frozenset(name for columns in TABLES.values() for name in columns) | frozenset(
+    attributes.values.strip("`")
+    for source in (TRACES, LOGS)
+    for attributes in source.attributes.values()
+    if attributes.is_indexed
+)
 
 
 class Refused(Exception):
@@ -88,6 +109,8 @@ def check(text: str, database: str) -> None:
         token, following = tokens[at], tokens[at + 1 : at + 2]
         if token in _BETWEEN_SELECTS:
             _check_union(tokens, at)
+        if token in _BEHIND_TABLE and tokens[at - 3 : at - 1] != [database, "."]:
+            raise Refused("PREWHERE")
         if token in ("FROM", "JOIN") and tokens[at - 1] != "ARRAY":
             at = _table(tokens, at + 1, database)
             continue
@@ -118,13 +141,17 @@ def _check_word(word: str, *, is_called: bool, known: set[str]) -> None:
 
 
 def _table(tokens: list[str], at: int, database: str) -> int:
-    """The position behind a source: of a table, behind the predicate of its tenant."""
+    """The position behind a source, when the predicate of its tenant is where it has to be."""
     if tokens[at : at + 2] == ["(", "SELECT"]:
         return at
     named = tokens[at : at + 3]
     if named[:2] != [database, "."] or len(named) < 3 or named[2] not in TABLES:
         raise Refused(f"the source {' '.join(named)}")
-    end = _behind_tenant(tokens, at + 3, named[2])
+    end = at + 3
+    if tokens[end : end + 2] == ["PREWHERE", "("]:
+        # It can only leave rows out: the tenant's predicate follows.
+        end = _closing(tokens, end + 1) + 1
+    end = _behind_tenant(tokens, end, named[2])
     if tokens[end : end + 2] == ["AND", "("]:
         closed = _closing(tokens, end + 1)
         following = (tokens[closed + 1 : closed + 2] or [""])[0]
@@ -132,7 +159,7 @@ def _table(tokens: list[str], at: int, database: str) -> int:
         following = (tokens[end : end + 1] or [""])[0]
     if following not in _AFTER_TABLE:
         raise Refused(f"{following} behind the tenant of {named[2]}")
-    return end
+    return at + 3
 
 
 def _behind_tenant(tokens: list[str], at: int, table: str) -> int:

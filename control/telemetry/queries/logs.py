@@ -217,7 +217,7 @@ def log_view(row: Mapping[str, Any]) -> LogView:
     )
 
 
-LOG_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE, in_two_steps=True)
+LOG_ITEMS: Final = Items("tf_logs", "Timestamp", _HASH, LINE)
 
 
 async def search_logs(reading: Reading, query: LogFilter) -> LogList:

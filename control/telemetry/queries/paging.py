@@ -72,15 +72,14 @@ class PagedQuery(FilteredQuery):
 class Items:
     """What to page through: rows of *table*, each told from others by *identity*.
 
-    *in_two_steps*: the identity takes many columns, which would be read of all rows that are looked
-    at; so first the times of the page are found, then the rows of these times.
+    Columns are not read of all rows that are looked at: first the times of the page are found, then
+    the rows of these times.
     """
 
     table: str
     time_column: str
     identity: str
     columns: Mapping[str, Part]
-    in_two_steps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +154,11 @@ async def _newest(
         },
         source=items.table,
         where=all_of([*within, *behind]),
+        looks_first=True,
         order_by=f"{column} DESC, identity DESC",
         limit=limit,
         offset=skipped,
     )
-    if not items.in_two_steps:
-        return await reading.rows(page)
     newest = await _newest_times(reading, items, span, conditions, limit + skipped)
     if newest is None:
         return await reading.rows(page)
@@ -178,6 +176,13 @@ async def _newest(
     return rows
 
 
+def slices_of(span: TimeRange) -> list[tuple[int, int]]:
+    """Which part of a range its end is, and from when on; the last is the whole."""
+    length_ns = span.end_ns - span.start_ns
+    parts = SLICES if length_ns > SLICED_NS_MIN else (1,)
+    return [(part, span.end_ns - length_ns // part) for part in parts]
+
+
 async def _newest_times(
     reading: Reading, items: Items, span: TimeRange, conditions: Sequence[Fragment], limit: int
 ) -> list[int] | None:
@@ -186,17 +191,15 @@ async def _newest_times(
     None when that tells that the whole range has few: then looking twice costs more than it saves.
     """
     column = items.time_column
-    length_ns = span.end_ns - span.start_ns
-    parts = SLICES if length_ns > SLICED_NS_MIN else (1,)
     found: list[int] = []
     end_ns = span.end_ns
-    for part in parts:
-        start_ns = span.end_ns - length_ns // part
+    for part, start_ns in slices_of(span):
         rows = await reading.rows(
             Select(
                 columns={"time_ns": f"toUnixTimestamp64Nano({column})"},
                 source=items.table,
                 where=all_of([during(items.table, column, start_ns, end_ns), *conditions]),
+                looks_first=True,
                 order_by=f"{column} DESC",
                 limit=limit - len(found),
             )

@@ -17,6 +17,7 @@ from control.telemetry.queries.paging import (
     cursor_at,
     page_of,
     place_of,
+    slices_of,
 )
 from control.telemetry.queries.services import bucket_of
 from control.telemetry.queries.spans import ATTRIBUTES, REST, SPAN, SpanView, span_fields
@@ -204,32 +205,16 @@ async def list_spans(reading: Reading, query: SpanFilter) -> SpanList:
 async def list_traces(reading: Reading, query: SpanFilter) -> TraceList:
     """A page of traces: first which, then what they are like as a whole."""
     span, place = place_of(reading, query)
-    having = None
-    if place:
-        last, trace = moment(place[0]), text(place[1])
-        having = sql("last < ", last, " OR (last = ", last, " AND trace < ", trace, ")")
-    rows = await reading.rows(
-        Select(
-            columns={"trace": "lower(hex(TraceId))", "last": "max(Timestamp)",
-                     "last_ns": "toUnixTimestamp64Nano(max(Timestamp))", "matched": "count()"},
-            source="tf_traces",
-            where=all_of([_during(span), *query.conditions()]),
-            group_by=["trace"],
-            having=having,
-            order_by="last DESC, trace DESC",
-            limit=query.limit + 1,
-        )
-    )  # fmt: skip
+    rows = await _newest_traces(reading, query, span, place)
     shown = rows[: query.limit]
-    summaries = await _summaries(reading, [row["trace"] for row in shown], span)
+    matching = all_of([_during(span), *query.conditions()])
+    summaries = await _summaries(reading, [row["trace"] for row in shown], span, matching)
     next_cursor = None
     if len(rows) > query.limit:
         next_cursor = cursor_at(reading, query, span, [shown[-1]["last_ns"], shown[-1]["trace"]])
     return TraceList(
         data=[
-            TraceSummary(**summaries[row["trace"]], matched_spans=row["matched"])
-            for row in shown
-            if row["trace"] in summaries
+            TraceSummary(**summaries[row["trace"]]) for row in shown if row["trace"] in summaries
         ],
         next_cursor=next_cursor,
         meta=meta_of(reading, span, "tf_traces", 0),
@@ -240,9 +225,53 @@ def _during(span: TimeRange) -> Fragment:
     return during("tf_traces", "Timestamp", span.start_ns, span.end_ns)
 
 
+async def _newest_traces(
+    reading: Reading, query: SpanFilter, span: TimeRange, place: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Which traces, by their last span that fulfils everything: one page, and one more.
+
+    The end of the range is looked at first: the last span of those that are there is the last of
+    the whole range too, and traces that are not there come behind them.
+    """
+    having = None
+    pages = span
+    if place:
+        last, trace = moment(place[0]), text(place[1])
+        having = sql("last < ", last, " OR (last = ", last, " AND trace < ", trace, ")")
+        pages = TimeRange(span.start_ns, min(place[0] + 1, span.end_ns))
+    rows: list[dict[str, Any]] = []
+    slices = slices_of(pages)
+    while slices:
+        part, start_ns = slices.pop(0)
+        within = TimeRange(start_ns, span.end_ns)
+        rows = await reading.rows(
+            Select(
+                columns={
+                    "trace": "lower(hex(TraceId))",
+                    "last": "max(Timestamp)",
+                    "last_ns": "toUnixTimestamp64Nano(max(Timestamp))",
+                },
+                source="tf_traces",
+                where=all_of([_during(within), *query.conditions()]),
+                looks_first=True,
+                group_by=["trace"],
+                having=having,
+                order_by="last DESC, trace DESC",
+                limit=query.limit + 1,
+            )
+        )
+        if len(rows) > query.limit:
+            break
+        if len(rows) * part <= query.limit:
+            # The whole range has few: looking more than twice costs more than it saves.
+            del slices[:-1]
+    return rows
+
+
 async def _summaries(
-    reading: Reading, traces: Sequence[str], span: TimeRange
+    reading: Reading, traces: Sequence[str], span: TimeRange, matching: Fragment
 ) -> dict[str, dict[str, Any]]:
+    """What each of *traces* is like, spans a little beyond the range included."""
     if not traces:
         return {}
     around = _during(TimeRange(span.start_ns - TRACE_AROUND_NS, span.end_ns + TRACE_AROUND_NS))
@@ -257,6 +286,7 @@ async def _summaries(
                 "spans": "count()",
                 "errors": "countIf(StatusCode = 'Error')",
                 "services": "arraySort(groupUniqArray(ServiceName))",
+                "matched_spans": sql("countIf(", matching, ")"),
             },
             source="tf_traces",
             where=all_of([sql("lower(hex(TraceId)) IN ", texts(traces)), around]),
@@ -270,7 +300,10 @@ async def _summaries(
             "duration_ns": row["end_ns"] - row["start_ns"],
             **{
                 name: row[name]
-                for name in ("root_service", "root_operation", "spans", "errors", "services")
+                for name in (
+                    *("root_service", "root_operation", "spans", "errors", "services"),
+                    "matched_spans",
+                )
             },
         }
         for row in rows

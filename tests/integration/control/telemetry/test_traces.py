@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections import Counter
+from random import Random
 from typing import Any
 from urllib.parse import quote
 
@@ -151,6 +153,54 @@ async def test_a_page_of_many_traces_is_whole(explorer: Explorer) -> None:
         f"{number:032x}" for number in range(1, 301)
     ]
     assert found.json["nextCursor"]
+
+
+async def test_S47_pages_of_a_long_range_give_each_once_though_its_end_is_read_first(
+    explorer: Explorer,
+) -> None:
+    random = Random(47)
+    hour = 60 * MINUTE
+    now = time.time_ns() // MINUTE * MINUTE
+    spans = []
+    for number in range(1, 61):
+        # Most are young, and some take hours: what is found of them is in several slices.
+        begun = now - int(23 * hour * random.random() ** 4) - MINUTE
+        for span in range(1, random.randrange(2, 7)):
+            start = min(begun + random.randrange(0, 3 * hour) * (number % 3 == 0), now - SECOND)
+            kept = {"kept": "yes"} if random.random() < 0.7 else {"kept": "no", "other": "yes"}
+            spans.append(Span(number, span, start + span, MS, attributes=kept))
+    await _store_spans(explorer, spans)
+
+    for only in ("", "&" + _filter({"op": "eq", "field": "attributes.kept", "value": "yes"})):
+        found = [one for one in spans if not only or one.attributes["kept"] == "yes"]
+        counts = Counter(trace_id(one.trace).hex() for one in found)
+        last = {trace_id(one.trace).hex(): 0 for one in found}
+        for one in found:
+            last[trace_id(one.trace).hex()] = max(last[trace_id(one.trace).hex()], one.start_ns)
+        traces = sorted(last, key=lambda trace: (last[trace], trace), reverse=True)
+        for limit in (3, 40, 100):
+            asked = f"limit={limit}&startTime={now - 24 * hour}&endTime={now}{only}"
+            listed = await _all_pages(explorer, f"/telemetry/traces?{asked}")
+            assert [one["traceId"] for one in listed] == traces
+            assert {one["traceId"]: one["matchedSpans"] for one in listed} == counts
+            listed = await _all_pages(explorer, f"/telemetry/spans?{asked}")
+            times = [one["startTime"] for one in listed]
+            assert times == sorted(times, reverse=True)
+            assert sorted((one["traceId"], one["spanId"]) for one in listed) == sorted(
+                (trace_id(one.trace).hex(), f"{one.id:016x}") for one in found
+            )
+
+
+async def _all_pages(explorer: Explorer, path: str) -> list[Any]:
+    listed: list[Any] = []
+    cursor = ""
+    while True:
+        page = await explorer.client.get(path + cursor)
+        assert page.status == 200, page.text
+        listed += page.json["data"]
+        if page.json["nextCursor"] is None:
+            return listed
+        cursor = f"&cursor={page.json['nextCursor']}"
 
 
 async def test_a_trace_comes_out_as_OTLP_as_it_came_in(explorer: Explorer) -> None:

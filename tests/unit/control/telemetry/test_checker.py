@@ -63,9 +63,36 @@ def test_the_times_of_a_trace_are_found_by_a_hash_with_the_tenant() -> None:
     check(TIMES, "telemetry")
 
 
+FIRST = GOOD.replace(" WHERE", " PREWHERE (has(`SpanAttributes.values`, {p1:String})) WHERE")
+
+
+def test_what_is_looked_at_first_stands_before_the_tenant_and_only_leaves_out() -> None:
+    rare = sql(text("x"))._replace(first=(sql("has(`LogAttributes.values`, ", text("x"), ")"),))
+    select = Select(columns={"items": "count()"}, source="tf_logs", where=rare, looks_first=True)
+
+    found = Rendering("telemetry", "acme").text_of(select)
+
+    assert " PREWHERE (has(`LogAttributes.values`, {p1:String})) WHERE TenantId = {ten" in found
+    check(found, "telemetry")
+    check(FIRST, "telemetry")
+    assert "PREWHERE" not in Rendering("telemetry", "acme").text_of(
+        replace(select, looks_first=False)
+    )
+
+
 @pytest.mark.parametrize(
     "bad",
     [
+        FIRST.replace("TenantId = {tenant:String} AND ", ""),
+        FIRST.replace("WHERE TenantId = {tenant:String} AND (", "OR ("),
+        FIRST.replace("WHERE TenantId", "OR 1 WHERE TenantId"),
+        FIRST.replace("PREWHERE (has(`SpanAttributes.values`, {p1:String}))", "PREWHERE 1"),
+        FIRST.replace("has(", "dictHas("),
+        FIRST.replace("SpanAttributes.values", "SpanAttributes.size0"),
+        FIRST.replace("has(`SpanAttributes.values`, {p1:String})", "1 IN system.one"),
+        FIRST.replace("has(`SpanAttributes.values`", "has((SELECT name FROM system.users)"),
+        GOOD.replace("(Duration", "(PREWHERE Duration"),
+        GOOD.replace(" GROUP", " PREWHERE (1) GROUP"),
         TIMES.replace("{tenant:String}", "{p1:String}"),
         TIMES.replace("{tenant:String}, ", ""),
         TIMES.replace(" WHERE H =", " WHERE H !="),
@@ -121,7 +148,7 @@ def test_S44_everything_else_is_refused(bad: str) -> None:
 
 def test_S33_a_generator_that_forgets_the_tenant_is_caught_for_every_table() -> None:
     class Forgetful(Rendering):
-        def _table(self, table: str, where: object) -> str:
+        def _table(self, table: str, *_rest: object) -> str:
             return f"{self.database}.{table}"
 
     for table in TABLES:
