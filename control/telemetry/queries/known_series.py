@@ -1,8 +1,8 @@
 """The catalogue of series: labels by series and day, which need not be read from each point.
 
-A job notes new series within a minute (`shared.clickhouse.rollups`), so one that just began may be
-missing, or one that was only told of long after its hour. Who puts points together finds out, and
-reads the labels from the points then.
+A job notes new series within a minute of their being stored (`shared.clickhouse.rollups`), so one
+that just came may be missing. Who puts points together finds out, and reads the labels from the
+points then.
 """
 
 from collections.abc import Mapping, Sequence
