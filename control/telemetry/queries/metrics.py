@@ -25,6 +25,7 @@ from control.telemetry.queries.points import (
     all_columns,
     bucket_in,
     conditions_of,
+    names_of,
     seen_before,
 )
 from control.telemetry.queries.series import Table, grid_of, labels_of, seconds_of
@@ -69,7 +70,7 @@ async def metric_table(reading: Reading, question: MetricQuestion, span: TimeRan
 async def _values(
     reading: Reading, kind: str, question: MetricQuestion, span: TimeRange, grouping: Grouping
 ) -> Table:
-    table = Table()
+    table = Table(names_of(question))
     if kind not in ("gauge", "sum"):
         await put_distributions(reading, kind, question, span, (table, grouping))
     elif question.aggregation in ("quantile", "unique"):
@@ -174,8 +175,8 @@ async def _put_of_points(
         if not is_quantile:
             table.put(question.aggregation, labels, row["bucket"], row["value"])
             continue
-        for level, value in zip(question.quantiles, row["value"], strict=True):
-            table.put(f"p{level * 100:g}", labels, row["bucket"], value)
+        for name, value in zip(table.names, row["value"], strict=True):
+            table.put(name, labels, row["bucket"], value)
 
 
 def _levels(

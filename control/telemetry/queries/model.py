@@ -104,7 +104,9 @@ class Question(Body):
     order: Literal["desc", "asc"] = Field("desc", description="of series, by their sum")
     limit: int = Field(SERIES, ge=1, le=SERIES_MAX, description="series of each aggregation")
     compare_to: Duration | None = Field(
-        None, description="the same that long before, at the times of the range"
+        None,
+        description="the same that long before, at the times of the range; a multiple of step, and "
+        "with a step of 1d or none, days of the calendar in timeZone",
     )
 
     @property
