@@ -99,7 +99,9 @@ class Question(Body):
     step: Duration | None = Field(None, description="absent: one value for the whole range")
     time_zone: TimeZone = Field("UTC", description="where days begin, for a step of 1d")
     fill: Literal["none", "null", "zero", "previous"] = Field(
-        "none", description="what steps without a value get; none: no point"
+        "none",
+        description="what steps without a value get; none: no point. Without groupBy, also when "
+        "nothing was found at all",
     )
     order: Literal["desc", "asc"] = Field("desc", description="of series, by their sum")
     limit: int = Field(SERIES, ge=1, le=SERIES_MAX, description="series of each aggregation")

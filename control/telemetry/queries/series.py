@@ -99,6 +99,9 @@ def series_of(
         of_name = [
             (labels, values) for (one, labels), values in table.values.items() if one == name
         ]
+        if not of_name and not question.group_by and question.fill != "none":
+            # All items are a group, also where there are none; of other groups nobody knows.
+            of_name = [((), {})]
         of_name.sort(key=lambda pair: (sign * sum(pair[1].values()), pair[0]))
         is_truncated = is_truncated or len(of_name) > question.limit
         shown += [
