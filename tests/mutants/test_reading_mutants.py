@@ -169,9 +169,9 @@ READING_MUTANTS: Final = (
     ),
     Mutant(
         "a series of the catalogue is of another day",
-        f"{_QUERIES}/known_series.py",
-        'sql("Day <= toDate(", ',
-        'sql("Day < toDate(", ',
+        f"{_QUERIES}/sql.py",
+        ") AND Day <= toDate(",
+        ") AND Day < toDate(",
         LABELS,
     ),
     Mutant(

@@ -12,8 +12,8 @@ from control.telemetry.queries.known_series import CATALOGUE, series_of_metric
 from control.telemetry.queries.logs import ValueList, counted_values
 from control.telemetry.queries.model import MetricType
 from control.telemetry.queries.paging import FilteredQuery, Items, PagedQuery, page_of
-from control.telemetry.queries.sql import Fragment, Select, Value, all_of, between, sql, text
-from control.telemetry.queries.time_range import DAY_NS, iso
+from control.telemetry.queries.sql import Fragment, Select, all_of, between, on_days, sql, text
+from control.telemetry.queries.time_range import iso
 from shared.errors import NotFound
 from shared.http.models import Text, View
 
@@ -122,10 +122,7 @@ class ExemplarList(View):
 async def list_names(reading: Reading, query: NamesQuery) -> MetricNameList:
     """From the catalogue, which is kept by day."""
     span = query.span
-    conditions = [
-        sql("Day >= toDate(", Value(span.start_ns // DAY_NS * 86_400, "Int64"), ")"),
-        sql("Day <= toDate(", Value(span.end_ns // DAY_NS * 86_400, "Int64"), ")"),
-    ]
+    conditions = [on_days(span.start_ns, span.end_ns)]
     if query.service is not None:
         conditions.append(sql("ServiceName = ", text(query.service)))
     if query.search is not None:
