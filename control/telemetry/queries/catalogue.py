@@ -5,12 +5,13 @@ key of an attribute is a value.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from shared.clickhouse.columns import columns_of
 from shared.clickhouse.migrate import migrations
-from shared.errors import Invalid
+from shared.errors import Invalid, NotFound
 
 METRIC_TABLES: Final = {
     "gauge": "tf_metrics_gauge",
@@ -120,6 +121,14 @@ METRICS: Final = {
     )
     for kind, table in METRIC_TABLES.items()
 }
+
+
+def of_given_type(metric: str, given: str | None, kinds: Collection[str]) -> None:
+    """NotFound when no metric of that name, or none of the *given* type, is among *kinds*."""
+    if not kinds:
+        raise NotFound(f"no metric {metric!r}: see /telemetry/metrics/names")
+    if given is not None and given not in kinds:
+        raise NotFound(f"no metric {metric!r} of type {given}: it is {' and '.join(kinds)}")
 
 
 def attribute_of(source: Source, name: str) -> tuple[Attributes, str] | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from control.telemetry.queries.catalogue import METRICS, Source
+from control.telemetry.queries.catalogue import METRICS, Source, of_given_type
 from control.telemetry.queries.distributions import put_distributions
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.known_series import Grouping, UnknownSeries, known_grouping
@@ -31,7 +31,7 @@ from control.telemetry.queries.points import (
 from control.telemetry.queries.series import Table, grid_of, labels_of, seconds_of
 from control.telemetry.queries.sql import Part, Select, sql, text
 from control.telemetry.queries.time_range import TimeRange
-from shared.errors import Invalid, NotFound
+from shared.errors import Invalid
 
 _OF_SERIES: Final = {
     "avg": "avg(Value)",
@@ -92,10 +92,9 @@ async def _kind_of(reading: Reading, question: MetricQuestion) -> tuple[str, str
         )
     )
     found = {row["kind"]: row["unit"] for row in rows}
+    of_given_type(question.metric, question.metric_type, found)
     if question.metric_type is not None:
-        return question.metric_type, found.get(question.metric_type, "")
-    if not found:
-        raise NotFound(f"no metric {question.metric!r}: see /telemetry/metrics/names")
+        return question.metric_type, found[question.metric_type]
     if len(found) > 1:
         raise Invalid(
             f"{question.metric} is {' and '.join(found)}: say which as metricType",
