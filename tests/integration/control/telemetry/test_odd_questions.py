@@ -188,3 +188,15 @@ async def test_an_export_whose_engine_goes_away_breaks_so_that_its_client_knows(
 
     (told,) = [one for one in caplog.records if one.name == kit.__name__]
     assert told.getMessage() == "/api/v2/telemetry/logs/export broke off: ClickHouse is away"
+
+
+async def test_an_export_has_as_many_lines_as_it_is_asked_for(explorer: Explorer) -> None:
+    await _store_lines(explorer, 1_200)
+
+    for limit, expected in (("1", 1), ("1100", 1_100), ("100000", 1_200)):
+        answer = await explorer.client.get(f"/telemetry/logs/export?limit={limit}")
+        assert len(answer.text.splitlines()) == expected
+    too_many = await explorer.client.get("/telemetry/logs/export?limit=100001")
+    paged = await explorer.client.get("/telemetry/logs/export?cursor=x")
+
+    assert [one.json["errors"][0]["field"] for one in (too_many, paged)] == ["limit", "cursor"]
