@@ -42,12 +42,20 @@ _NO_ID: Final = {32: "0" * 32, 16: "0" * 16}
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
+KINDS: Final = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
+STATUSES: Final = ("Unset", "Ok", "Error")
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column as the API names it; *kind* decides which comparisons it takes."""
+    """A column as the API names it; *kind* decides which comparisons it takes.
+
+    *words*: all that it can be, where these are a few.
+    """
 
     expression: str
     kind: str  # text, number, id
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +96,8 @@ TRACES: Final = Source(
     {
         **_ORIGIN,
         "operation": Field("SpanName", "text"),
-        "kind": Field("SpanKind", "text"),
-        "status": Field("StatusCode", "text"),
+        "kind": Field("SpanKind", "text", KINDS),
+        "status": Field("StatusCode", "text", STATUSES),
         "statusMessage": Field("StatusMessage", "text"),
         "durationNs": Field("Duration", "number"),
         "traceId": Field("lower(hex(TraceId))", "id"),

@@ -199,7 +199,7 @@ class Grid:
         """Invalid when there would be too many buckets."""
         if self.span.seconds / self.step_seconds > POINTS_MAX:
             raise Invalid(f"more than {POINTS_MAX} points: take a longer step", field="step")
-        if self.step_seconds > 86_400 and self.step_seconds % 86_400 == 0:
+        if self.step_seconds > DAY_SECONDS:
             raise Invalid("the longest step is 1d", field="step")
 
     @property
