@@ -56,6 +56,10 @@ async def test_a_day_is_compared_with_the_same_day_before_the_clocks_changed(
         times = [first, last, *(first + HOUR for _ in range(number))]
         lines += [Line(at, "line") for at in times]
         spans += [Span(number + 1, one + 1, at) for one, at in enumerate(times)]
+    # And what is just outside.
+    week = timedelta(days=7)
+    begin, end = _midnight(days[0] - week), _midnight(days[-1] + timedelta(days=1) - week)
+    lines += [Line(begin - 1, "outside"), Line(end, "outside")]
     for signal, request in (("logs", logs_request(lines)), ("traces", spans_request(spans))):
         await store(
             explorer.store,
