@@ -233,10 +233,13 @@ def _say_if_failed(task: asyncio.Task[None]) -> None:
 
 async def _roll_up(clickhouse: ClickHouse, database: str) -> None:
     """Fill what is derived from metrics, every minute; what fails is made up for later."""
+    looked = 0.0
     while True:
         await asyncio.sleep(ROLL_UP_SECONDS)
+        now = time()
         try:
-            await run_due(clickhouse, database=database, now_seconds=time())
+            await run_due(clickhouse, database=database, now_seconds=now, looked_seconds=looked)
+            looked = now
         except TelemetryFlowError as error:
             logger.warning("rollups wait: %s", error)
 

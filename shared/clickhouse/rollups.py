@@ -1,10 +1,9 @@
 """The labels of metric series, noted by a job, because a view on insert would cost too much.
 
 Call `run_due` every minute. It fills `tf_metric_series` with the labels of series that appeared in
-the last minutes, and once more of each hour after its end, for points that came late. Every step
-may be repeated, also by several processes: a series is replaced by itself. A series whose points
-all come later than CLOSED_AFTER_SECONDS after their hour is missing until it is seen again; the
-points themselves are not.
+the last minutes, once more of each hour after its end, and of older points in what was stored since
+the last call, however late they came. Every step may be repeated, also by several processes: a
+series is replaced by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,10 @@ RECENT_SECONDS: Final = 600
 # After a pause, so much is made up for, and so many hours by one call.
 HOURS_BACK_MAX: Final = 24
 HOURS_PER_CALL_MAX: Final = 6
+# What was stored so long before the last look may have become visible after it.
+STORING_SECONDS_MAX: Final = 60
+# If looking at what was stored fails for longer, older points of that time are not looked for.
+STORED_BACK_SECONDS_MAX: Final = 600
 
 METRIC_TABLES: Final = (
     "tf_metrics_gauge",
@@ -48,10 +51,13 @@ class Client(Protocol):
         """A statement without a result."""
 
 
-async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
+async def run_due(
+    client: Client, *, database: str, now_seconds: float, looked_seconds: float = 0
+) -> int:
     """Carry out what is due; gives the number of hours that were looked at.
 
-    Errors are the client's; what is then missing is made up for by a later call.
+    *looked_seconds*: when the last call that was carried out began. Errors are the client's; what
+    is then missing is made up for by a later call.
     """
     now = int(now_seconds)
     for table in METRIC_TABLES:
@@ -63,6 +69,8 @@ async def run_due(client: Client, *, database: str, now_seconds: float) -> int:
             f"INSERT INTO {database}.tf_rollup_runs (Source, Hour) "
             f"SELECT '{table}', toDateTime({hour})"
         )
+    for table, start, end, parts in await _stored_late(client, database, now, int(looked_seconds)):
+        await note_series(client, database, table, start=start, end=end, parts=parts)
     return len({hour for _table, hour in due})
 
 
@@ -88,19 +96,42 @@ async def _due(client: Client, database: str, now: int) -> list[tuple[str, int]]
     ]
 
 
-async def note_series(client: Client, database: str, table: str, *, start: int, end: int) -> None:
+async def _stored_late(
+    client: Client, database: str, now: int, looked: int
+) -> list[tuple[str, int, int, Sequence[str]]]:
+    """Where points are that were stored since *looked*, and late: table, times, and parts, by day.
+
+    What was stored is in a part that was made then, or of such parts by a merge since. Of a part
+    that is merged before it is read, the next call finds what became of it.
+    """
+    end = now - RECENT_SECONDS
+    seconds = min(now - looked + STORING_SECONDS_MAX, STORED_BACK_SECONDS_MAX)
+    rows = await client.query(
+        "SELECT table, toUnixTimestamp(min(min_time)), toUnixTimestamp(max(max_time)), "  # noqa: S608
+        f"groupArray(name) FROM system.parts WHERE database = '{database}' "
+        # Times of making are those of the server's clock, which need not be ours.
+        f"AND table IN {METRIC_TABLES} AND active AND modification_time >= now() - {seconds} "
+        f"AND min_time < toDateTime({end}) GROUP BY table, toDate(min_time)"
+    )
+    return [(table, first, min(last + 1, end), parts) for table, first, last, parts in rows]
+
+
+async def note_series(
+    client: Client, database: str, table: str, *, start: int, end: int, parts: Sequence[str] = ()
+) -> None:
     """Note the labels of the series from *start* up to *end* (seconds since 1970).
 
-    Only of those that the catalogue does not know on that day.
+    Only of those that the catalogue does not know on that day; with *parts*, of points in them.
     """
     prefix = f"{database}."
     series = "cityHash64(TenantId, MetricName, SeriesHash, {day})"
+    in_parts = f"AND _part IN ({', '.join(map(repr, parts))}) " if parts else ""
     await client.command(
         f"INSERT INTO {prefix}tf_metric_series (TenantId, MetricName, ServiceName, SeriesHash, "  # noqa: S608
         "Day, ResourceAttributes, Attributes) "
         "SELECT TenantId, MetricName, ServiceName, SeriesHash, toDate(TimeUnix) AS PointDay, "
         f"any(ResourceAttributes), any(Attributes) FROM {prefix}{table} "
-        f"WHERE TimeUnix >= toDateTime({start}) AND TimeUnix < toDateTime({end}) "
+        f"WHERE TimeUnix >= toDateTime({start}) AND TimeUnix < toDateTime({end}) {in_parts}"
         f"AND {series.format(day='toDate(TimeUnix)')} NOT IN "
         f"(SELECT {series.format(day='Day')} FROM {prefix}tf_metric_series "
         f"WHERE Day >= toDate(toDateTime({start})) AND "

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from shared.errors import (
     Conflict,
@@ -61,16 +62,27 @@ class InvalidFields(Invalid):
         *within*: the field whose content was looked at.
         """
         # Not error.json(): it fails on input that is not UTF-8.
-        found = error.errors(include_url=False, include_input=False, include_context=False)
+        found = error.errors(include_url=False, include_input=False)
         return cls(
             [
                 FieldProblem(
-                    field=".".join(str(part) for part in (*within, *one["loc"])),
-                    message=_message(one["type"], one["msg"]),
+                    field=".".join(str(part) for part in (*within, *one["loc"], *tag)),
+                    message=message,
                 )
                 for one in found[:FIELD_PROBLEMS_MAX]
+                for tag, message in [_told(one)]
             ]
         )
+
+
+def _told(one: ErrorDetails) -> tuple[tuple[str, ...], str]:
+    """A finding in words; of a field that says which of several models it is, also its name."""
+    if one["type"] not in ("union_tag_not_found", "union_tag_invalid"):
+        return (), _message(one["type"], one["msg"])
+    tag = (one["ctx"]["discriminator"].strip("'"),)
+    if one["type"] == "union_tag_not_found":
+        return tag, "Field required"
+    return tag, "Input should be " + " or ".join(one["ctx"]["expected_tags"].rsplit(", ", 1))
 
 
 def _message(kind: str, told: str) -> str:

@@ -52,10 +52,16 @@ async def telemetry_store(telemetry_engine: EmbeddedServer) -> AsyncIterator[Cli
 
 
 async def store(
-    client: ClickHouse, signal: str, tenant: str, request: Any, *, received_ns: int
+    client: ClickHouse,
+    signal: str,
+    tenant: str,
+    request: Any,
+    *,
+    received_ns: int,
+    retention_days: int = RETENTION_DAYS,
 ) -> None:
     """What becomes of an export request: through the codec, as the writer inserts it."""
-    encoder = Encoder(signal, retention_days=RETENTION_DAYS)
+    encoder = Encoder(signal, retention_days=retention_days)
     result = encoder.append(request.SerializeToString(), tenant=tenant, received_ns=received_ns)
     assert not result.rejected, result.rejected
     for number, block in enumerate(encoder.close()):

@@ -2,6 +2,7 @@
 
 import bisect
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,6 +162,22 @@ def histograms_request(
             point.bucket_counts.extend(counts)
         else:
             _fill_exponential(point, one)
+    return request
+
+
+def summaries_request(name: str, points: Sequence[Distribution]) -> ExportMetricsServiceRequest:
+    """An export of a summary, with the median."""
+    request = ExportMetricsServiceRequest()
+    metric = _metric(request, name)
+    for one in points:
+        point = metric.summary.data_points.add(
+            time_unix_nano=one.time_ns,
+            start_time_unix_nano=one.start_ns,
+            count=len(one.values),
+            sum=sum(one.values),
+        )
+        point.quantile_values.add(quantile=0.5, value=statistics.median(one.values))
+        _set(point.attributes, {"series": str(one.series)})
     return request
 
 

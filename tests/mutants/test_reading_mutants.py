@@ -71,6 +71,19 @@ MINUTES: Final = (
     f"{_ENGINE}/test_odd_questions.py::test_minutes_answer_a_question_of_services_up_to_now[1m]",
 )
 
+LATE: Final = (
+    f"{_ENGINE}/test_late_data.py::test_series_that_came_hours_late_are_in_the_catalogue",
+)
+DAYS_COMPARED: Final = (
+    (
+        f"{_ENGINE}/test_comparisons.py"
+        "::test_a_day_is_compared_with_the_same_day_before_the_clocks_changed[25]"
+    ),
+)
+NOTHING: Final = (
+    f"{_ENGINE}/test_fills.py::test_what_is_compared_with_nothing_is_compared_with_zeros",
+)
+
 ENGINE_TESTS: Final = (
     *KEPT,
     *HOURS,
@@ -81,6 +94,9 @@ ENGINE_TESTS: Final = (
     *PAGES,
     *LABELS,
     *MINUTES,
+    *LATE,
+    *DAYS_COMPARED,
+    *NOTHING,
     *GAUGES,
     *HISTOGRAMS,
     *COUNTERS,
@@ -204,10 +220,31 @@ READING_MUTANTS: Final = (
     ),
     Mutant(
         "a series of the catalogue is of another day",
-        f"{_QUERIES}/known_series.py",
-        'sql("Day <= toDate(", ',
-        'sql("Day < toDate(", ',
+        f"{_QUERIES}/sql.py",
+        ") AND Day <= toDate(",
+        ") AND Day < toDate(",
         LABELS,
+    ),
+    Mutant(
+        "what came late is not looked for",
+        "shared/clickhouse/rollups.py",
+        "    return [(table, first, min(last + 1, end), parts) for",
+        "    return [(table, first, first, parts) for",
+        LATE,
+    ),
+    Mutant(
+        "a day is compared with 24 hours",
+        f"{_QUERIES}/time_range.py",
+        "        if time_zone is None or seconds % DAY_SECONDS:",
+        "        if time_zone is None or seconds:",
+        DAYS_COMPARED,
+    ),
+    Mutant(
+        "nothing found is no series",
+        f"{_QUERIES}/series.py",
+        'question.fill != "none":',
+        'question.fill == "none":',
+        NOTHING,
     ),
     Mutant(
         "averages of series are those of all their points",

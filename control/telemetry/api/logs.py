@@ -18,6 +18,7 @@ from control.telemetry.api.kit import (
     until_broken,
 )
 from control.telemetry.queries import logs, patterns
+from control.telemetry.queries.answers import RangeQuery
 from control.telemetry.queries.engine import reading
 from shared.http.call import Answer, Call
 from shared.http.routes import Routes
@@ -37,10 +38,17 @@ _COLUMNS: Final = (
 PIECE_BYTES: Final = 65_536
 
 
-class LogExport(logs.LogFilter):
-    """Which records, and as what."""
+class LogExport(logs.LogConditions, RangeQuery):
+    """Which records, how many of them, and as what."""
 
+    limit: int = Field(logs.EXPORTED_MAX, ge=1, le=logs.EXPORTED_MAX)
     format: Literal["csv", "ndjson"] = Field("ndjson", description="one record on each line")
+
+    @property
+    def wanted(self) -> logs.LogFilter:
+        """The same records, as a search that has pages."""
+        given = self.model_dump(exclude={"limit", "format"}, exclude_none=True, by_alias=True)
+        return logs.LogFilter.model_validate(given)
 
 
 @routes.get("/telemetry/logs", permission="logs:read", query=logs.LogFilter, answer=logs.LogList)
@@ -114,7 +122,7 @@ async def export_logs(call: Call, query: LogExport) -> web.StreamResponse:
     counts. Narrow the time to take out more.
     """
     async with reading(call) as found:
-        lines = _written(logs.all_logs(found, query, limit=logs.EXPORTED_MAX), query.format)
+        lines = _written(logs.all_logs(found, query.wanted, limit=query.limit), query.format)
         # What is wrong with the question becomes an answer of its own, before the file begins.
         first = await anext(lines, b"")
         response = web.StreamResponse(

@@ -11,12 +11,14 @@ from control.telemetry.queries.filters import filter_of
 from control.telemetry.queries.logs import ValueList
 from control.telemetry.queries.model import (
     Combination,
+    Fill,
     MetricAggregation,
     MetricQuestion,
     QueryAnswer,
     QueryBody,
 )
 from control.telemetry.queries.time_range import Duration, TimeZone, iso, step_for
+from shared.errors import Invalid
 from shared.http.call import Answer, Call
 from shared.http.models import Text
 from shared.http.problems import InvalidFields
@@ -47,9 +49,13 @@ class ValueQuery(metric_catalogue.OfMetric):
         None, max_length=300, description="labels, separated by commas", examples=["service"]
     )
     time_zone: TimeZone = "UTC"
+    fill: Fill = "none"
+    compare_to: Duration | None = None
 
     def question(self, step: str | None) -> MetricQuestion:
         """The same as the typed query."""
+        if self.quantile is not None and self.aggregation != "quantile":
+            raise Invalid("it is of aggregation=quantile", field="quantile")
         span = self.span
         given: dict[str, Any] = {
             "range": {
@@ -65,6 +71,8 @@ class ValueQuery(metric_catalogue.OfMetric):
             "groupBy": [one.strip() for one in self.group_by.split(",")] if self.group_by else [],
             "step": step,
             "timeZone": self.time_zone,
+            "fill": self.fill,
+            "compareTo": self.compare_to,
         }
         if self.quantile is not None:
             given["quantiles"] = [self.quantile]

@@ -28,16 +28,17 @@ from control.telemetry.queries.series import (
     number_of,
     seconds_of,
     series_of,
+    starts_of,
 )
 from control.telemetry.queries.services import bucket_of, red_of
 from control.telemetry.queries.sql import Fragment, Part, Select, all_of, during, sql, texts
 from control.telemetry.queries.time_range import (
     MINUTE_SECONDS,
-    SECOND_NS,
     Grid,
     TimeRange,
     duration_seconds,
 )
+from shared.errors import Invalid
 
 # Table, where it comes from, how fine that is, and the unit of its values.
 Counted = tuple[Table, str, float, str]
@@ -46,16 +47,15 @@ Counted = tuple[Table, str, float, str]
 async def answer_question(reading: Reading, question: Question) -> QueryAnswer:
     """Series of the range, and of the one that it is compared with."""
     span = question.span
+    before = _before(question, span)
     table, source, resolution, unit = await _table(reading, question, span)
     grid = grid_of(question, span)
-    series, is_truncated = series_of(table, question, grid, span)
-    if question.compare_to is not None:
-        seconds = duration_seconds(question.compare_to)
-        before = span.earlier(seconds)
-        found = await _table(reading, question, before)
-        earlier, _ = series_of(
-            found[0], question, grid_of(question, before), before, shift_ns=seconds * SECOND_NS
-        )
+    times = starts_of(grid, span)
+    series, is_truncated = series_of(table, question, times, times)
+    if before is not None:
+        found, *_ = await _table(reading, question, before)
+        starts = starts_of(grid_of(question, before), before)
+        earlier, _ = series_of(found, question, starts, times, offset=question.compare_to)
         series += earlier
     return QueryAnswer(
         series=series,
@@ -64,6 +64,19 @@ async def answer_question(reading: Reading, question: Question) -> QueryAnswer:
         is_truncated=is_truncated,
         meta=meta_of(reading, span, source, resolution),
     )
+
+
+def _before(question: Question, span: TimeRange) -> TimeRange | None:
+    """What is compared with: it has as many steps."""
+    if question.compare_to is None:
+        return None
+    seconds, grid = duration_seconds(question.compare_to), grid_of(question, span)
+    if grid is not None and seconds % grid.step_seconds:
+        raise Invalid(
+            "a comparison is of whole steps: compareTo is a multiple of step", field="compareTo"
+        )
+    by_calendar = grid is None or grid.is_daily
+    return span.earlier(seconds, question.time_zone if by_calendar else None)
 
 
 async def _table(reading: Reading, question: Question, span: TimeRange) -> Counted:
@@ -103,7 +116,7 @@ async def _counted(
             group_by=["bucket", *groups],
         )
     )
-    table = Table()
+    table = Table(names)
     for row in rows:
         labels = tuple(row[name] for name in groups)
         for number, (name, one) in enumerate(zip(names, question.aggregations, strict=True)):
@@ -164,7 +177,7 @@ async def _red_table(reading: Reading, question: RedQuestion, span: TimeRange) -
     if question.services:
         conditions.append(sql("has(", texts(question.services), ", ServiceName)"))
     rows = await reading.rows(red_of(span, grid, groups, conditions))
-    table = Table()
+    table = Table(list(_RED))
     for row in rows:
         labels = tuple(row[name] for name in groups)
         bucket_ns = span.start_ns if grid is None else row["bucket"]

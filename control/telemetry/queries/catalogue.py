@@ -5,12 +5,13 @@ key of an attribute is a value.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from shared.clickhouse.columns import columns_of
 from shared.clickhouse.migrate import migrations
-from shared.errors import Invalid
+from shared.errors import Invalid, NotFound
 
 METRIC_TABLES: Final = {
     "gauge": "tf_metrics_gauge",
@@ -41,12 +42,20 @@ _NO_ID: Final = {32: "0" * 32, 16: "0" * 16}
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
+KINDS: Final = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
+STATUSES: Final = ("Unset", "Ok", "Error")
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A column as the API names it; *kind* decides which comparisons it takes."""
+    """A column as the API names it; *kind* decides which comparisons it takes.
+
+    *words*: all that it can be, where these are a few.
+    """
 
     expression: str
     kind: str  # text, number, id
+    words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,8 @@ TRACES: Final = Source(
     {
         **_ORIGIN,
         "operation": Field("SpanName", "text"),
-        "kind": Field("SpanKind", "text"),
-        "status": Field("StatusCode", "text"),
+        "kind": Field("SpanKind", "text", KINDS),
+        "status": Field("StatusCode", "text", STATUSES),
         "statusMessage": Field("StatusMessage", "text"),
         "durationNs": Field("Duration", "number"),
         "traceId": Field("lower(hex(TraceId))", "id"),
@@ -125,6 +134,14 @@ METRICS: Final = {
     )
     for kind, table in METRIC_TABLES.items()
 }
+
+
+def of_given_type(metric: str, given: str | None, kinds: Collection[str]) -> None:
+    """NotFound when no metric of that name, or none of the *given* type, is among *kinds*."""
+    if not kinds:
+        raise NotFound(f"no metric {metric!r}: see /telemetry/metrics/names")
+    if given is not None and given not in kinds:
+        raise NotFound(f"no metric {metric!r} of type {given}: it is {' and '.join(kinds)}")
 
 
 def attribute_of(source: Source, name: str) -> tuple[Attributes, str] | None:

@@ -16,6 +16,7 @@ from control.telemetry.queries.points import (
     all_columns,
     bucket_in,
     conditions_of,
+    names_of,
     seen_before,
 )
 from control.telemetry.queries.series import Labels, Table, grid_of, seconds_of
@@ -89,8 +90,7 @@ def _put_quantiles(
         exponential.setdefault(key, []).append(
             Exponential(row["scale"], row["zero"], row["threshold"], up, down)
         )
-    for level in question.quantiles:
-        name = f"p{level * 100:g}"
+    for level, name in zip(question.quantiles, names_of(question), strict=True):
         for (bucket, labels), many in explicit.items():
             table.put(name, labels, bucket, explicit_quantile(level, *merged(many)))
         for (bucket, labels), found in exponential.items():

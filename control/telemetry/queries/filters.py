@@ -244,6 +244,8 @@ def _id_or_text(field: Field, given: Any, value: Any) -> str:
         raise Invalid(f"{given.field} is a text", field=given.field)
     if field.kind == "id" and value:
         return hex_id(value, 32 if given.field == "traceId" else 16)
+    if field.words and value not in field.words and given.op in ("eq", "ne", "in", "notIn"):
+        raise Invalid(f"{given.field} is one of {', '.join(field.words)}", field=given.field)
     return value
 
 

@@ -1,8 +1,8 @@
 """The catalogue of series: labels by series and day, which need not be read from each point.
 
-A job notes new series within a minute (`shared.clickhouse.rollups`), so one that just began may be
-missing, or one that was only told of long after its hour. Who puts points together finds out, and
-reads the labels from the points then.
+A job notes new series within a minute of their being stored (`shared.clickhouse.rollups`), so one
+that just came may be missing. Who puts points together finds out, and reads the labels from the
+points then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.filters import condition_of
 from control.telemetry.queries.model import MetricQuestion
 from control.telemetry.queries.series import Labels, labels_of
-from control.telemetry.queries.sql import Fragment, Part, Select, Value, all_of, sql, text
-from control.telemetry.queries.time_range import DAY_NS, TimeRange
+from control.telemetry.queries.sql import Fragment, Part, Select, all_of, on_days, sql, text
+from control.telemetry.queries.time_range import TimeRange
 from shared.errors import Invalid
 
 # Each is named in the query that follows, by twenty digits.
@@ -59,9 +59,7 @@ async def known_grouping(
     """By the labels that the catalogue has; None when it cannot help."""
     if not any(attribute_of(CATALOGUE, name) for name in question.group_by):
         return None
-    # Days are those of the server's time zone; a series too many does no harm.
-    days = TimeRange(max(span.start_ns - DAY_NS, 0), span.end_ns + DAY_NS)
-    where = series_of_metric(question.metric, question.filter, days)
+    where = series_of_metric(question.metric, question.filter, span)
     if where is None:
         return None
     try:
@@ -92,8 +90,7 @@ def series_of_metric(metric: str, given: Any, span: TimeRange) -> Fragment | Non
     """The series of a metric on the days of *span*; None when a filter asks for more."""
     conditions = [
         sql("MetricName = ", text(metric)),
-        sql("Day >= toDate(", Value(span.start_ns // DAY_NS * 86_400, "Int64"), ")"),
-        sql("Day <= toDate(", Value(span.end_ns // DAY_NS * 86_400, "Int64"), ")"),
+        on_days(span.start_ns, span.end_ns),
     ]
     if given is not None:
         try:

@@ -5,16 +5,15 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
-from control.telemetry.queries.catalogue import METRICS, Source, attribute_of
+from control.telemetry.queries.catalogue import METRICS, Source, attribute_of, of_given_type
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
 from control.telemetry.queries.known_series import CATALOGUE, series_of_metric
 from control.telemetry.queries.logs import ValueList, counted_values
 from control.telemetry.queries.model import MetricType
 from control.telemetry.queries.paging import FilteredQuery, Items, PagedQuery, page_of
-from control.telemetry.queries.sql import Fragment, Select, Value, all_of, between, sql, text
-from control.telemetry.queries.time_range import DAY_NS, iso
-from shared.errors import NotFound
+from control.telemetry.queries.sql import Fragment, Select, all_of, between, on_days, sql, text
+from control.telemetry.queries.time_range import iso
 from shared.http.models import Text, View
 
 NAMES_MAX: Final = 5_000
@@ -122,10 +121,7 @@ class ExemplarList(View):
 async def list_names(reading: Reading, query: NamesQuery) -> MetricNameList:
     """From the catalogue, which is kept by day."""
     span = query.span
-    conditions = [
-        sql("Day >= toDate(", Value(span.start_ns // DAY_NS * 86_400, "Int64"), ")"),
-        sql("Day <= toDate(", Value(span.end_ns // DAY_NS * 86_400, "Int64"), ")"),
-    ]
+    conditions = [on_days(span.start_ns, span.end_ns)]
     if query.service is not None:
         conditions.append(sql("ServiceName = ", text(query.service)))
     if query.search is not None:
@@ -154,8 +150,6 @@ async def list_names(reading: Reading, query: NamesQuery) -> MetricNameList:
 
 async def source_of(reading: Reading, name: str, given: str | None) -> tuple[str, Source]:
     """The type of a metric and where its points are; the one with the most points, if several."""
-    if given is not None:
-        return given, METRICS[given]
     rows = await reading.rows(
         Select(
             columns={"type": "Type", "points": "sum(Points)"},
@@ -163,12 +157,12 @@ async def source_of(reading: Reading, name: str, given: str | None) -> tuple[str
             where=sql("MetricName = ", text(name)),
             group_by=["type"],
             order_by="points DESC, type ASC",
-            limit=1,
         )
     )
-    if not rows:
-        raise NotFound(f"no metric {name!r}: see /telemetry/metrics/names")
-    return rows[0]["type"], METRICS[rows[0]["type"]]
+    kinds = [row["type"] for row in rows]
+    of_given_type(name, given, kinds)
+    kind = given or kinds[0]
+    return kind, METRICS[kind]
 
 
 def _conditions(source: Source, query: OfMetric | PointsQuery) -> list[Fragment]:
@@ -287,7 +281,10 @@ def _point(row: dict[str, Any], measured: dict[str, str]) -> PointView:
 async def list_exemplars(reading: Reading, query: OfMetric) -> ExemplarList:
     """The measurements that the points of the range came with."""
     span = query.span
-    _kind, source = await source_of(reading, query.metric_name, query.metric_type)
+    kind, source = await source_of(reading, query.metric_name, query.metric_type)
+    if kind == "summary":
+        # OTLP gives them none.
+        return ExemplarList(data=[], meta=meta_of(reading, span, source.table, 0))
     points = Select(
         columns={
             "service": "ServiceName",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from control.telemetry.queries.catalogue import METRICS, Source
+from control.telemetry.queries.catalogue import METRICS, Source, of_given_type
 from control.telemetry.queries.distributions import put_distributions
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.known_series import Grouping, UnknownSeries, known_grouping
@@ -25,12 +25,13 @@ from control.telemetry.queries.points import (
     all_columns,
     bucket_in,
     conditions_of,
+    names_of,
     seen_before,
 )
 from control.telemetry.queries.series import Table, grid_of, labels_of, seconds_of
 from control.telemetry.queries.sql import Part, Select, sql, text
 from control.telemetry.queries.time_range import TimeRange
-from shared.errors import Invalid, NotFound
+from shared.errors import Invalid
 
 _OF_SERIES: Final = {
     "avg": "avg(Value)",
@@ -69,7 +70,7 @@ async def metric_table(reading: Reading, question: MetricQuestion, span: TimeRan
 async def _values(
     reading: Reading, kind: str, question: MetricQuestion, span: TimeRange, grouping: Grouping
 ) -> Table:
-    table = Table()
+    table = Table(names_of(question))
     if kind not in ("gauge", "sum"):
         await put_distributions(reading, kind, question, span, (table, grouping))
     elif question.aggregation in ("quantile", "unique"):
@@ -91,10 +92,9 @@ async def _kind_of(reading: Reading, question: MetricQuestion) -> tuple[str, str
         )
     )
     found = {row["kind"]: row["unit"] for row in rows}
+    of_given_type(question.metric, question.metric_type, found)
     if question.metric_type is not None:
-        return question.metric_type, found.get(question.metric_type, "")
-    if not found:
-        raise NotFound(f"no metric {question.metric!r}: see /telemetry/metrics/names")
+        return question.metric_type, found[question.metric_type]
     if len(found) > 1:
         raise Invalid(
             f"{question.metric} is {' and '.join(found)}: say which as metricType",
@@ -174,8 +174,8 @@ async def _put_of_points(
         if not is_quantile:
             table.put(question.aggregation, labels, row["bucket"], row["value"])
             continue
-        for level, value in zip(question.quantiles, row["value"], strict=True):
-            table.put(f"p{level * 100:g}", labels, row["bucket"], value)
+        for name, value in zip(table.names, row["value"], strict=True):
+            table.put(name, labels, row["bucket"], value)
 
 
 def _levels(

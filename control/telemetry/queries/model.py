@@ -30,6 +30,7 @@ MetricType = Literal["gauge", "sum", "histogram", "exponential_histogram", "summ
 MetricAggregation = Literal[
     "avg", "min", "max", "sum", "count", "last", "rate", "increase", "quantile", "unique"
 ]
+Fill = Literal["none", "null", "zero", "previous"]
 Combination = Literal["sum", "avg", "min", "max"]
 Quantiles = Annotated[
     list[Annotated[float, Field(ge=0, le=1)]],
@@ -98,13 +99,17 @@ class Question(Body):
     group_by: list[Name] = Field(default_factory=list, max_length=GROUPS_MAX)
     step: Duration | None = Field(None, description="absent: one value for the whole range")
     time_zone: TimeZone = Field("UTC", description="where days begin, for a step of 1d")
-    fill: Literal["none", "null", "zero", "previous"] = Field(
-        "none", description="what steps without a value get; none: no point"
+    fill: Fill = Field(
+        "none",
+        description="what steps without a value get; none: no point. Without groupBy, also when "
+        "nothing was found at all",
     )
     order: Literal["desc", "asc"] = Field("desc", description="of series, by their sum")
     limit: int = Field(SERIES, ge=1, le=SERIES_MAX, description="series of each aggregation")
     compare_to: Duration | None = Field(
-        None, description="the same that long before, at the times of the range"
+        None,
+        description="the same that long before, at the times of the range; a multiple of step, and "
+        "with a step of 1d or none, days of the calendar in timeZone",
     )
 
     @property
@@ -137,7 +142,7 @@ class LogsQuestion(Question):
 class RedQuestion(Question):
     """Rate, errors and durations of services, from minutes that are already summed up.
 
-    A relative range is widened to whole minutes.
+    Durations are in nanoseconds. A relative range is widened to whole minutes.
     """
 
     source: Literal["red"]

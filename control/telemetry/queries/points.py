@@ -35,6 +35,13 @@ BEFORE: Final[dict[str, Part]] = {
 }
 
 
+def names_of(question: MetricQuestion) -> list[str]:
+    """What the series of the answer are called."""
+    if question.aggregation == "quantile":
+        return [f"p{level * 100:g}" for level in question.quantiles]
+    return [question.aggregation]
+
+
 def all_columns(select: Select) -> dict[str, Part]:
     return {name: name for name in select.columns}
 

@@ -14,8 +14,12 @@ Labels = tuple[str, ...]
 
 @dataclass
 class Table:
-    """Values by aggregation, labels and bucket."""
+    """Values by aggregation, labels and bucket.
 
+    *names*: of the aggregations that were asked for, whether there is a value or not.
+    """
+
+    names: Sequence[str] = ()
     values: dict[tuple[str, Labels], dict[int, float]] = field(default_factory=dict)
 
     def put(self, name: str, labels: Labels, bucket_ns: int, value: float | None) -> None:
@@ -62,6 +66,11 @@ def number_of(source: Source, name: str) -> Fragment:
     return sql("toFloat64OrNull(", known.expression, ")")
 
 
+def starts_of(grid: Grid | None, span: TimeRange) -> list[int]:
+    """Where the steps begin, in nanoseconds; without steps the range is one."""
+    return [span.start_ns] if grid is None else grid.starts()
+
+
 def seconds_of(bucket_ns: int, grid: Grid | None, span: TimeRange) -> float:
     """What a rate of the bucket divides by."""
     end_ns = span.end_ns if grid is None else grid.end_of(bucket_ns)
@@ -69,21 +78,30 @@ def seconds_of(bucket_ns: int, grid: Grid | None, span: TimeRange) -> float:
 
 
 def series_of(
-    table: Table, question: Question, grid: Grid | None, span: TimeRange, *, shift_ns: int = 0
+    table: Table,
+    question: Question,
+    starts: Sequence[int],
+    times: Sequence[int],
+    *,
+    offset: str | None = None,
 ) -> tuple[list[Series], bool]:
     """Series in order, gaps filled, and whether there are more than the limit.
 
-    *shift_ns* moves the times of a comparison to those of the range that it is compared with.
+    *starts*: of the steps; *times*: at which they are shown, those of the range that an earlier one
+    is compared with, *offset* before.
     """
     shown: list[Series] = []
     is_truncated = False
-    starts = [span.start_ns] if grid is None else grid.starts()
-    times = [(start + shift_ns) // 1_000_000 for start in starts]
+    # As many, but where a zone left out a whole day.
+    steps = list(zip(starts, (time // 1_000_000 for time in times), strict=False))
     sign = -1 if question.order == "desc" else 1
-    for name in dict.fromkeys(name for name, _labels in table.values):
+    for name in dict.fromkeys(table.names):
         of_name = [
             (labels, values) for (one, labels), values in table.values.items() if one == name
         ]
+        if not of_name and not question.group_by and question.fill != "none":
+            # All items are a group, also where there are none; of other groups nobody knows.
+            of_name = [((), {})]
         of_name.sort(key=lambda pair: (sign * sum(pair[1].values()), pair[0]))
         is_truncated = is_truncated or len(of_name) > question.limit
         shown += [
@@ -91,8 +109,8 @@ def series_of(
             Series.model_construct(
                 name=name,
                 labels=dict(zip(question.group_by, labels, strict=True)),
-                offset=question.compare_to if shift_ns else None,
-                points=_points(values, starts, times, question.fill),
+                offset=offset,
+                points=_points(values, steps, question.fill),
             )
             for labels, values in of_name[: question.limit]
         ]
@@ -100,24 +118,24 @@ def series_of(
 
 
 def _points(
-    values: Mapping[int, float], starts: Sequence[int], times: Sequence[int], fill: str
+    values: Mapping[int, float], steps: Sequence[tuple[int, int]], fill: str
 ) -> list[tuple[int, float | None]]:
-    """Values with the *times* of the steps that begin at *starts*."""
+    """Values of *steps*, which are the beginning of each and the time that it is shown at."""
     found: list[float | None]
     if fill == "none":
-        times = [time for start, time in zip(starts, times, strict=True) if start in values]
-        found = [values[start] for start in starts if start in values]
+        steps = [step for step in steps if step[0] in values]
+        found = [values[start] for start, _time in steps]
     elif fill == "previous":
         found = []
-        for start in starts:
+        for start, _time in steps:
             found.append(values.get(start, found[-1] if found else None))
     else:
         missing = {"null": None, "zero": 0.0}[fill]
-        found = [values.get(start, missing) for start in starts]
+        found = [values.get(start, missing) for start, _time in steps]
     if not _all_finite(values):
         # JSON has no infinity.
         found = [one if one is None or math.isfinite(one) else None for one in found]
-    return list(zip(times, found, strict=True))
+    return [(time, one) for (_start, time), one in zip(steps, found, strict=True)]
 
 
 def _all_finite(values: Mapping[int, float]) -> bool:

@@ -14,7 +14,8 @@ from control.telemetry.queries.catalogue import TABLES, TRACE_TIMES
 TENANT_PARAMETER: Final = "tenant"
 _SLOTTED: Final = ("tf_traces",)
 _SLOT_SECONDS: Final = 300
-_SLOT_NS: Final = _SLOT_SECONDS * 1_000_000_000
+_SECOND_NS: Final = 1_000_000_000
+_SLOT_NS: Final = _SLOT_SECONDS * _SECOND_NS
 # Seconds of a DateTime; those of what is beyond begin anew.
 _SLOTS_END: Final = 1 << 32
 
@@ -87,6 +88,14 @@ def moment(time_ns: int) -> Fragment:
 def between(column: str, start_ns: int, end_ns: int) -> Fragment:
     """From *start_ns* on, before *end_ns*."""
     return sql(f"{column} >= ", moment(start_ns), f" AND {column} < ", moment(end_ns))
+
+
+def on_days(start_ns: int, end_ns: int) -> Fragment:
+    """Of a catalogue that is kept by day: the days of the server that the range has a part of."""
+    first, last = start_ns // _SECOND_NS, (end_ns - 1) // _SECOND_NS
+    return sql(
+        "Day >= toDate(", Value(first, "Int64"), ") AND Day <= toDate(", Value(last, "Int64"), ")"
+    )
 
 
 def during(table: str, column: str, start_ns: int, end_ns: int) -> Fragment:

@@ -6,7 +6,7 @@ Times are integers of nanoseconds since the epoch, UTC, as OTLP has them.
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,7 +16,8 @@ from shared.errors import Invalid
 
 SECOND_NS: Final = 1_000_000_000
 MINUTE_SECONDS: Final = 60
-DAY_NS: Final = 86_400 * SECOND_NS
+DAY_SECONDS: Final = 86_400
+DAY_NS: Final = DAY_SECONDS * SECOND_NS
 RANGE_DAYS_MAX: Final = 395
 POINTS_MAX: Final = 11_000
 # What came later than that belongs to a range that ended before is rare: answers may be kept.
@@ -143,11 +144,20 @@ class TimeRange:
         """Whether it ended so long ago that answers may be kept for a while."""
         return self.end_ns < time.time_ns() - CLOSED_AFTER_NS
 
-    def earlier(self, seconds: int) -> "TimeRange":
-        """The same, *seconds* before; Invalid when there was no time yet."""
+    def earlier(self, seconds: int, time_zone: str | None = None) -> "TimeRange":
+        """The same, *seconds* before; Invalid when there was no time yet.
+
+        Whole days in a *time_zone* are those of its calendar, of 23 to 25 hours: from 9 o'clock it
+        is so many days back to 9 o'clock, and from midnight to midnight.
+        """
         if self.start_ns < seconds * SECOND_NS:
             raise Invalid("the time to compare with begins before 1970", field="compareTo")
-        return TimeRange(self.start_ns - seconds * SECOND_NS, self.end_ns - seconds * SECOND_NS)
+        if time_zone is None or seconds % DAY_SECONDS:
+            return TimeRange(self.start_ns - seconds * SECOND_NS, self.end_ns - seconds * SECOND_NS)
+        days, zone = timedelta(seconds=seconds), ZoneInfo(time_zone)
+        start = max(_days_before(self.start_ns, days, zone), 0)
+        # Of a part of the hour that there is twice, nothing may be left.
+        return TimeRange(start, max(_days_before(self.end_ns, days, zone), start + 1))
 
     def widened(self, seconds: int) -> "TimeRange":
         """Its ends moved outwards to multiples of *seconds*."""
@@ -189,13 +199,13 @@ class Grid:
         """Invalid when there would be too many buckets."""
         if self.span.seconds / self.step_seconds > POINTS_MAX:
             raise Invalid(f"more than {POINTS_MAX} points: take a longer step", field="step")
-        if self.step_seconds > 86_400 and self.step_seconds % 86_400 == 0:
+        if self.step_seconds > DAY_SECONDS:
             raise Invalid("the longest step is 1d", field="step")
 
     @property
     def is_daily(self) -> bool:
         """Whether a bucket is a day of the calendar, of 23 to 25 hours."""
-        return self.step_seconds == 86_400
+        return self.step_seconds == DAY_SECONDS
 
     def starts(self) -> list[int]:
         """The beginning of each bucket, in nanoseconds; the first may be before the range."""
@@ -206,7 +216,7 @@ class Grid:
         zone = ZoneInfo(self.time_zone)
         day = datetime.fromtimestamp(self.span.start_ns // SECOND_NS, zone).date()
         found = []
-        while (start := _midnight(day.year, day.month, day.day, zone)) < self.span.end_ns:
+        while (start := _midnight(day, zone)) < self.span.end_ns:
             found.append(start)
             day += timedelta(days=1)
         return found
@@ -217,11 +227,20 @@ class Grid:
             return start_ns + self.step_seconds * SECOND_NS
         zone = ZoneInfo(self.time_zone)
         day = datetime.fromtimestamp(start_ns // SECOND_NS, zone).date() + timedelta(days=1)
-        return _midnight(day.year, day.month, day.day, zone)
+        return _midnight(day, zone)
 
 
-def _midnight(year: int, month: int, day: int, zone: ZoneInfo) -> int:
-    return int(datetime(year, month, day, tzinfo=zone).timestamp()) * SECOND_NS
+def _midnight(day: date, zone: ZoneInfo) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * SECOND_NS
+
+
+def _days_before(time_in_ns: int, days: timedelta, zone: ZoneInfo) -> int:
+    seconds, fraction = divmod(time_in_ns, SECOND_NS)
+    at = datetime.fromtimestamp(seconds, zone)
+    # Some days begin at 1 o'clock.
+    if time_in_ns == _midnight(at.date(), zone):
+        return _midnight(at.date() - days, zone)
+    return int((at - days).timestamp()) * SECOND_NS + fraction
 
 
 def step_for(span: TimeRange, step: str | None, *, least: int = 1) -> int:

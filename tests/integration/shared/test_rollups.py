@@ -46,8 +46,10 @@ def _insert(server: EmbeddedServer, table: str, rows: list[tuple[int, int, float
 SERIES = "SELECT count(), uniqExact(SeriesHash), any(Attributes['n']) FROM rolled.tf_metric_series"
 
 
-async def _run(client: ClickHouse, now_seconds: float) -> int:
-    return await run_due(client, database="rolled", now_seconds=now_seconds)
+async def _run(client: ClickHouse, now_seconds: float, *, stored: bool = False) -> int:
+    """*stored*: something was, since the call before."""
+    looked = 0 if stored else now_seconds + HOUR_SECONDS
+    return await run_due(client, database="rolled", now_seconds=now_seconds, looked_seconds=looked)
 
 
 async def test_a_closed_hour_is_looked_at_once(client: ClickHouse) -> None:
@@ -86,3 +88,28 @@ async def test_a_series_that_came_late_is_found_when_its_hour_closes(
     _insert(server, "tf_metrics_summary", [(HOUR + 5, 9, 1)])
     await _run(client, CLOSED)
     assert server.run(SERIES) == "1\t1\t9"
+
+
+@pytest.mark.parametrize("table", METRIC_TABLES)
+async def test_a_series_that_came_when_its_hour_was_closed_is_found_by_what_was_stored(
+    server: EmbeddedServer, client: ClickHouse, table: str
+) -> None:
+    now = time.time()
+    hours = [HOUR - 20 * 24 * HOUR_SECONDS, HOUR - 24 * HOUR_SECONDS, HOUR]
+    for hour in hours:
+        _insert(server, table, [(hour + 5, 1, 1)])
+    while await _run(client, now, stored=True):
+        pass
+    for number in range(3):
+        _insert(server, table, [(hour + 7, 9, number) for hour in hours])
+    while await _run(client, now):
+        pass
+    assert server.run("SELECT count() FROM rolled.tf_metric_series WHERE SeriesHash = 9") == "0"
+    server.run(f"OPTIMIZE TABLE rolled.{table} FINAL")
+
+    await _run(client, now, stored=True)
+
+    found = server.rows("SELECT Day, Attributes FROM rolled.tf_metric_series WHERE SeriesHash = 9")
+    days = [time.strftime("%Y-%m-%d", time.gmtime(hour)) for hour in hours]
+    assert sorted(str(row["Day"]) for row in found) == sorted(days)
+    assert [row["Attributes"] for row in found] == [{"n": "9"}] * 3

@@ -453,8 +453,12 @@ async def test_labels_come_from_the_catalogue_and_before_it_knows_them_from_the_
     found = await label_values(Reading(engine, tenant), LabelValuesQuery.model_validate(narrow))
     assert [(one.value, one.count) for one in found.data] == [("b", 3)]
     # The catalogue knows no types.
-    typed = LabelValuesQuery.model_validate({**within, "field": "service", "metricType": "sum"})
-    of_type = await label_values(Reading(engine, tenant), typed)
-    assert (of_type.data, of_type.meta.source) == ([], "tf_metrics_sum")
-    typed_labels = OfMetric.model_validate({**within, "metricType": "sum"})
-    assert (await list_labels(Reading(engine, tenant), typed_labels)).data == []
+    request = points_request("m", [Point(NOW, 1.0, zone="c")], temporality=1)
+    await store(telemetry_store, "metrics", tenant, request, received_ns=NOW + MINUTE)
+    await note_all_series(telemetry_store, NOW, END)
+    typed = {**within, "metricType": "sum"}
+    by_zone = LabelValuesQuery.model_validate({**typed, "field": "attributes.zone"})
+    of_type = await label_values(Reading(engine, tenant), by_zone)
+    assert [(one.value, one.count) for one in of_type.data] == [("c", 1)]
+    typed_labels = await list_labels(Reading(engine, tenant), OfMetric.model_validate(typed))
+    assert typed_labels.meta.source == "tf_metrics_sum"

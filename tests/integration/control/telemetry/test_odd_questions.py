@@ -16,10 +16,20 @@ from control.telemetry.queries import logs
 from control.telemetry.queries.time_range import time_ns
 from shared.errors import Unavailable
 from tests.control.telemetry import Explorer, store
-from tests.control.telemetry_data import MINUTE, SECOND, Line, Span, logs_request, spans_request
+from tests.control.telemetry_data import (
+    MINUTE,
+    SECOND,
+    Line,
+    Point,
+    Span,
+    logs_request,
+    points_request,
+    spans_request,
+)
 
 NOW = time.time_ns() // MINUTE * MINUTE - 30 * MINUTE
 SPANS = 6
+METRIC = "queue.length"
 
 
 async def _store_spans(explorer: Explorer) -> None:
@@ -34,6 +44,11 @@ async def _store_lines(explorer: Explorer, count: int) -> None:
     await store(
         explorer.store, "logs", explorer.tenant, logs_request(lines), received_ns=time.time_ns()
     )
+
+
+async def _store_points(explorer: Explorer) -> None:
+    request = points_request(METRIC, [Point(NOW, 1), Point(NOW + 1, 2)])
+    await store(explorer.store, "metrics", explorer.tenant, request, received_ns=time.time_ns())
 
 
 def _question(**given: Any) -> dict[str, Any]:
@@ -100,7 +115,7 @@ async def test_what_is_wrong_with_a_filter_is_said_of_the_filter(explorer: Explo
     for given, field, told in (
         ("{", "filter", "Invalid JSON"),
         ('{"op": "eq", "value": 1}', "filter.eq.field", "required"),
-        ('{"op": "like"}', "filter", "'contains'"),
+        ('{"op": "like"}', "filter.op", "'contains'"),
         ('{"op": "exists", "field": "body", "x": 1}', "filter.exists.x", "no such field"),
         ('{"op": "regex", "field": "body", "value": ""}', "filter.regex.value", "1 character"),
         (json.dumps({"op": "regex", "value": "x" * 800}), "filter", "at most 800 characters"),
@@ -188,3 +203,94 @@ async def test_an_export_whose_engine_goes_away_breaks_so_that_its_client_knows(
 
     (told,) = [one for one in caplog.records if one.name == kit.__name__]
     assert told.getMessage() == "/api/v2/telemetry/logs/export broke off: ClickHouse is away"
+
+
+@pytest.mark.parametrize(
+    ("path", "given"),
+    [
+        ("services/red", {}),
+        ("logs/histogram", {}),
+        ("traces/heatmap", {}),
+        ("metrics/timeseries", {"metricName": METRIC}),
+    ],
+)
+async def test_the_longest_step_is_a_day(
+    explorer: Explorer, path: str, given: dict[str, str]
+) -> None:
+    await _store_points(explorer)
+
+    for step, status in (("24h", 200), ("25h", 400), ("1w", 400)):
+        answer = await explorer.client.get(
+            f"/telemetry/{path}?{urlencode(given | {'step': step, 'last': '2d'})}"
+        )
+
+        assert answer.status == status, answer.text
+        assert status == 200 or answer.json["detail"] == "the longest step is 1d"
+
+
+async def test_an_export_has_as_many_lines_as_it_is_asked_for(explorer: Explorer) -> None:
+    await _store_lines(explorer, 1_200)
+
+    for limit, expected in (("1", 1), ("1100", 1_100), ("100000", 1_200)):
+        answer = await explorer.client.get(f"/telemetry/logs/export?limit={limit}")
+        assert len(answer.text.splitlines()) == expected
+    too_many = await explorer.client.get("/telemetry/logs/export?limit=100001")
+    paged = await explorer.client.get("/telemetry/logs/export?cursor=x")
+
+    assert [one.json["errors"][0]["field"] for one in (too_many, paged)] == ["limit", "cursor"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"op": "eq", "field": "status", "value": "error"}, "one of Unset, Ok, Error"),
+        ({"op": "ne", "field": "status", "value": "OK"}, "one of Unset, Ok, Error"),
+        ({"op": "in", "field": "kind", "values": ["Server", "client"]}, "Server, Client"),
+        ({"op": "notIn", "field": "kind", "values": [""]}, "Server, Client"),
+    ],
+)
+async def test_a_word_that_a_field_never_is_is_refused(
+    explorer: Explorer, given: dict[str, Any], told: str
+) -> None:
+    """Rather than that nothing is found, or everything."""
+    answer = await explorer.client.get(
+        f"/telemetry/spans?{urlencode({'filter': json.dumps(given)})}"
+    )
+    searched = await explorer.client.post(
+        "/telemetry/query", _question(filter={"op": "regex", "field": "status", "value": "rr"})
+    )
+
+    assert answer.status == 400, answer.text
+    assert told in answer.json["detail"]
+    assert answer.json["errors"][0]["field"] == given["field"]
+    assert searched.status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "message"),
+    [
+        (
+            {"source": "metrics"},
+            "query.source",
+            "Input should be 'traces', 'logs', 'red' or 'metric'",
+        ),
+        ({"source": None}, "query.source", "Input should be 'traces', 'logs', 'red' or 'metric'"),
+        ({"range": {"last": "1h"}}, "query.traces.range.type", "Field required"),
+        (
+            {"range": {"type": "last", "last": "1h"}},
+            "query.traces.range.type",
+            "Input should be 'absolute' or 'relative'",
+        ),
+        (
+            {"aggregations": [{"field": "durationNs"}]},
+            "query.traces.aggregations.0.op",
+            "Field required",
+        ),
+    ],
+)
+async def test_what_a_question_lacks_is_named_as_a_field(
+    explorer: Explorer, given: dict[str, Any], field: str, message: str
+) -> None:
+    answer = await explorer.client.post("/telemetry/query", _question(**given))
+
+    assert answer.json["errors"] == [{"field": field, "message": message}]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -25,12 +26,15 @@ from tests.control.telemetry import DATABASE, Explorer, note_all_series, store
 from tests.control.telemetry_data import (
     MINUTE,
     MS,
+    Distribution,
     Line,
     Point,
     Span,
+    histograms_request,
     logs_request,
     points_request,
     spans_request,
+    summaries_request,
 )
 
 NOW = time.time_ns() // MINUTE * MINUTE - 30 * MINUTE
@@ -128,11 +132,16 @@ async def _fill(client: ClickHouse, tenant: str) -> None:
     lines = [Line(NOW + number, f"body-{tenant}", service=f"web-{tenant}", trace=1)
              for number in range(5)]  # fmt: skip
     points = [Point(NOW + number, 1.0, zone=f"zone-{tenant}") for number in range(5)]
+    recorded = [Distribution(NOW, NOW - MINUTE, [1.0, 2.0])]
+    bounded = [replace(one, bounds=[1.0]) for one in recorded]
     for signal, request in (
         ("traces", spans_request(spans)),
         ("logs", logs_request(lines)),
         ("metrics", points_request("m", points)),
         ("metrics", points_request("m", points, temporality=1)),
+        ("metrics", histograms_request("m", recorded, temporality=1)),
+        ("metrics", histograms_request("m", bounded, temporality=1)),
+        ("metrics", summaries_request("m", recorded)),
     ):
         await store(client, signal, tenant, request, received_ns=time.time_ns())
     await note_all_series(client, NOW - 60 * MINUTE, NOW + MINUTE)

@@ -1,9 +1,11 @@
 """Times, durations, and days of the calendar."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control.telemetry.queries.time_range import (
     DAY_NS,
@@ -72,6 +74,35 @@ def test_days_have_the_hours_of_their_calendar(zone: str, day: datetime, hours: 
     assert starts[1] - starts[0] == hours * 3_600 * SECOND_NS
     assert [grid.end_of(start) for start in starts[:-1]] == starts[1:]
     assert starts[0] <= noon < starts[1]
+
+
+YEAR_2026_NS = 1_767_225_600 * SECOND_NS
+
+
+@given(
+    zone=st.sampled_from(
+        ["Europe/Berlin", "Africa/Cairo", "America/Havana", "Australia/Lord_Howe", "UTC"]
+    ),
+    start=st.integers(0, 365 * 24 * 4),
+    quarters=st.integers(1, 9 * 24 * 4),
+    days=st.integers(1, 400),
+)
+def test_an_earlier_range_has_the_same_days_that_many_days_before(
+    zone: str, start: int, quarters: int, days: int
+) -> None:
+    """Also of zones whose clocks change at midnight."""
+    quarter = 900 * SECOND_NS
+    span = TimeRange(YEAR_2026_NS + start * quarter, YEAR_2026_NS + (start + quarters) * quarter)
+
+    before = span.earlier(days * 86_400, zone)
+
+    def days_of(one: TimeRange) -> list[datetime]:
+        starts = Grid(one, 86_400, zone).starts()
+        return [datetime.fromtimestamp(at // SECOND_NS, ZoneInfo(zone)) for at in starts]
+
+    assert [one.date() for one in days_of(before)] == [
+        one.date() - timedelta(days=days) for one in days_of(span)
+    ]
 
 
 def test_a_grid_has_a_limit() -> None:
