@@ -23,7 +23,7 @@ import psutil
 from benchmarks.dataset.__main__ import FOLDER, SEED, made, prepared
 from benchmarks.dataset.loading import Manifest
 from benchmarks.dataset.skew import ALL_TENANTS, DAYS
-from benchmarks.reading.measure import WARM_UPS, Figures, asking, engine, figures, over, samples
+from benchmarks.reading.measure import SAMPLES, Figures, asking, engine, figures, over, samples
 from benchmarks.reading.questions import QUESTIONS, Question, Sample
 from benchmarks.reading.routes import Routes, Started, api_process, routes
 from control.processes import GC_THRESHOLDS
@@ -35,15 +35,21 @@ USERS: Final = 5
 PLAIN_ROUNDS: Final = 5
 TENANT: Final = ALL_TENANTS[0].name
 HEAD: Final = (
-    "| question | goal | p50 | **p95** | CPU | rows | MB | route p50 | p95 | CPU of the API "
-    f"| {DAYS} days p95 | {USERS} users p95 | plain p50 | CPU | rows | MB |\n|---|" + "---|" * 15
+    "| question | goal | first p50 | p95 | p50 | **p95** | CPU | rows | MB | route p50 | p95 "
+    f"| CPU of the API | {DAYS} days p95 | {USERS} users p95 | plain p50 | CPU | rows | MB |\n|---|"
+    + "---|"
+    * 17
 )
 
 
 @dataclass
 class Found:
-    """By a day, plain, over all days, by several users, and over the API's route."""
+    """By a day, plain, over all days, by several users, and over the API's route.
 
+    *first*: when each is asked for the first time, what the engine keeps unpacked may lack.
+    """
+
+    first: Figures
     day: Figures
     users: Figures
     route: Figures
@@ -56,9 +62,9 @@ def line_of(question: Question, found: Found) -> str:
     day, plain, week = found.day, found.plain, found.week
     cells = [
         question.name,
-        f"{question.goal_ms:.0f}",
-        f"{day.p50_ms:.1f}",
-        f"**{day.p95_ms:.1f}**" + ("" if day.p95_ms <= question.goal_ms else " ✗"),
+        f"{goal:.0f}" if (goal := question.goal_ms) else "",
+        *(f"{found.first.p50_ms:.1f}", f"{found.first.p95_ms:.1f}", f"{day.p50_ms:.1f}"),
+        f"**{day.p95_ms:.1f}**" + (" ✗" if goal and day.p95_ms > goal else ""),
         f"{day.cpu_ms:.1f}",
         _count(day.rows),
         f"{day.bytes / 1e6:.1f}",
@@ -96,22 +102,22 @@ class Asker:
         # The client is a part of who answers: it is this process.
         of = partial(figures, processes=[psutil.Process(), self.server], rounds=self.rounds)
         ask = asking(self.ours, TENANT, question.ask)
-        await of(ask, given, rounds=WARM_UPS)
+        first = await of(ask, given, rounds=SAMPLES)
         day = await of(ask, given)
         users = await of(ask, given, rounds=max(self.rounds // USERS, 4), users=USERS)
-        found = Found(day, users, await self._of_route(question, given))
+        found = Found(first, day, users, await self._of_route(question, given))
         if self.plain is not None:
             without = asking(self.plain, TENANT, question.plain)
             found.plain = await of(without, given, rounds=PLAIN_ROUNDS)
         if question.ranged:
             long = over(DAYS, given)
-            await of(ask, long, rounds=WARM_UPS)
+            await of(ask, long, rounds=SAMPLES)
             found.week = await of(ask, long)
         return found
 
     async def _of_route(self, question: Question, given: Sequence[Sample]) -> Figures:
         ask = partial(self.routes.ask, question)
-        await figures(ask, given, processes=[], rounds=WARM_UPS)
+        await figures(ask, given, processes=[], rounds=SAMPLES)
         return await figures(ask, given, processes=[self.routes.process], rounds=self.rounds)
 
 

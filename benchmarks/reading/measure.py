@@ -20,7 +20,6 @@ from shared.cache.memory import MemoryCache
 from shared.clickhouse.client import ClickHouse
 
 SAMPLES: Final = 16
-WARM_UPS: Final = 3
 # The condition cache would turn a repeated question into a look-up.
 _HONEST: Final = {"use_query_condition_cache": "0"}
 # As if there were neither indices nor projections.

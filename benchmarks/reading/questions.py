@@ -34,7 +34,13 @@ from control.telemetry.queries.services import (
 )
 from control.telemetry.queries.spans import ATTRIBUTES, SPAN
 from control.telemetry.queries.sql import Select, between, sql, text
-from control.telemetry.queries.traces import SpanFilter, TraceQuery, get_trace, list_spans
+from control.telemetry.queries.traces import (
+    SpanFilter,
+    TraceQuery,
+    get_trace,
+    list_spans,
+    list_traces,
+)
 
 SECOND_NS: Final = 1_000_000_000
 HOUR_NS: Final = 3_600 * SECOND_NS
@@ -92,13 +98,14 @@ class Route:
 
 @dataclass(frozen=True)
 class Question:
-    """A goal is of the p95 over 24 hours. Without a range, or with one of its own: not `ranged`.
+    """A goal, if there is one, is of the p95 over 24 hours.
 
+    Without a range, or with one of its own: not `ranged`.
     *ask* is what the route calls.
     """
 
     name: str
-    goal_ms: float
+    goal_ms: float | None
     ask: Asked
     plain: Asked
     route: Route
@@ -184,6 +191,11 @@ def _attribute() -> tuple[Asked, Route]:
         return {**sample.within(), "filter": wanted}
 
     return _same("spans", given, list_spans, SpanFilter)
+
+
+def _page(path: str, load: Any, **conditions: Any) -> tuple[Asked, Route]:
+    """The newest of what a list has."""
+    return _same(path, lambda sample: {**sample.within(), **conditions}, load, SpanFilter)
 
 
 def _series(aggregation: str) -> tuple[Asked, Route]:
@@ -286,7 +298,7 @@ def _label_values() -> tuple[Asked, Route]:
 
 def _question(
     name: str,
-    goal_ms: float,
+    goal_ms: float | None,
     asked: tuple[Asked, Route],
     plain: Asked | None = None,
     *,
@@ -297,6 +309,7 @@ def _question(
     return Question(name, goal_ms, ask, plain or ask, route, ranged)
 
 
+_GET: Final = '{"op": "eq", "field": "attributes.http.request.method", "value": "GET"}'
 QUESTIONS: Final = (
     _question(
         *("trace by id, waterfall", 20, _trace(False), _plain_trace(dict(SPAN))), ranged=False
@@ -313,6 +326,14 @@ QUESTIONS: Final = (
     _question("newest 100 lines, word in 1 of 500", 50, _search("declined")),
     _question("newest 100 lines, word in 1 of 2 000", 50, _search("deadlock")),
     _question("spans with a rare attribute value", 150, _attribute()),
+    _question("newest 100 spans", None, _page("spans", list_spans)),
+    _question(
+        "newest 100 spans, attribute of 1 in 3", None, _page("spans", list_spans, filter=_GET)
+    ),
+    _question("newest 100 traces", None, _page("traces", list_traces)),
+    _question(
+        "newest 100 traces, attribute of 1 in 3", None, _page("traces", list_traces, filter=_GET)
+    ),
     _question("20 gauges by minute", 50, _series("avg"), _plain_series("tf_metrics_gauge")),
     _question("20 counters, rate by minute", 50, _series("rate"), _plain_series("tf_metrics_sum")),
     _question("log volume by severity", 50, _volume(), _volume(1)[0]),

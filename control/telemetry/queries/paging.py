@@ -31,9 +31,9 @@ PAGE_ITEMS_MAX: Final = 1_000
 # Rows are looked up by so many times one by one, else by the oldest of them.
 EXACT_TIMES_MAX: Final = 150
 # Every part of a table is read at its end before the newest rows are known; so they are looked for
-# in a 32nd of a long range first, then in a quarter of it.
-SLICES: Final = (32, 4, 1)
-SLICED_NS_MIN: Final = 900 * SECOND_NS
+# in a 32nd of a long range first, then in a quarter of it; of days, in a 256th before. By how long
+# (s) the range is at least.
+_SLICES: Final = {256: 64 * 3_600, 32: 900, 4: 900, 1: 0}
 # In a request line of 16 KiB, where a character may take twelve bytes.
 FILTER_CHARACTERS_MAX: Final = 800
 
@@ -179,8 +179,11 @@ async def _newest(
 def slices_of(span: TimeRange) -> list[tuple[int, int]]:
     """Which part of a range its end is, and from when on; the last is the whole."""
     length_ns = span.end_ns - span.start_ns
-    parts = SLICES if length_ns > SLICED_NS_MIN else (1,)
-    return [(part, span.end_ns - length_ns // part) for part in parts]
+    return [
+        (part, span.end_ns - length_ns // part)
+        for part, seconds_min in _SLICES.items()
+        if length_ns >= seconds_min * SECOND_NS
+    ]
 
 
 async def _newest_times(
@@ -207,7 +210,7 @@ async def _newest_times(
         found += [row["time_ns"] for row in rows]
         if len(found) >= limit:
             break
-        if part == SLICES[0] and len(found) * part < limit:
+        if part > 1 and end_ns == span.end_ns and len(found) * part < limit:
             return None
         end_ns = start_ns
     return found
