@@ -134,12 +134,6 @@ class Database:
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
                 yield connection
 
-    @asynccontextmanager
-    async def lookup(self) -> AsyncIterator[Connection]:
-        """A connection without a transaction or a scope: for functions that look up by key."""
-        async with self.session() as connection:
-            yield connection
-
     async def is_up(self) -> bool:
         """Whether PostgreSQL answers."""
         try:
