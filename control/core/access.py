@@ -105,14 +105,13 @@ class Access:
                 self._remembered.popitem(last=False)
 
     async def _look_up(self, user_id: UUID, person: Any, wanted: UUID | None) -> _Remembered:
-        look_up = self._database.look_up
-        held = await look_up("SELECT * FROM permissions_of($1)", user_id)
+        held = await self._database.look_up("SELECT * FROM permissions_of($1)", user_id)
         is_super = any(row["level"] == 1 and row["tenant_id"] is None for row in held)
         organization_id = person["organization_id"]
         if is_super and wanted is not None:
-            ((owner,),) = await look_up("SELECT organization_of_tenant($1)", wanted)
+            ((owner,),) = await self._database.look_up("SELECT organization_of_tenant($1)", wanted)
             organization_id = owner or organization_id
-        tenants = await look_up(
+        tenants = await self._database.look_up(
             f"SELECT * FROM active_tenants_of($1) LIMIT {TENANTS_MAX}",  # noqa: S608 - a number
             organization_id,
         )

@@ -151,14 +151,16 @@ class Database:
 
 async def enter(connection: Connection, scope: Scope, begin: str) -> None:
     """Begin a transaction in which row-level security sees *scope*, in a single exchange."""
-    # Several statements in one exchange take no arguments: hexadecimal digits are safe as text.
-    organization = scope.organization_id.hex if scope.organization_id else ""
-    tenant = scope.tenant_id.hex if scope.tenant_id else ""
     await connection.execute(
-        f"{begin}; SET LOCAL app.organization_id = '{organization}'; "
-        f"SET LOCAL app.tenant_id = '{tenant}'; "
+        f"{begin}; SET LOCAL app.organization_id = '{_digits(scope.organization_id)}'; "
+        f"SET LOCAL app.tenant_id = '{_digits(scope.tenant_id)}'; "
         f"SET LOCAL app.platform = '{'on' if scope.is_platform else ''}'"
     )
+
+
+def _digits(value: UUID | None) -> str:
+    """What an id is in a statement that takes no arguments, as several in one exchange do not."""
+    return value.hex if value else ""
 
 
 async def _end(connection: Connection, end: str) -> None:
