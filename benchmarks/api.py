@@ -155,10 +155,12 @@ async def measure(url: str, admin: tuple[str, str], settings: Settings, options:
         ):
             before = _cpu_seconds()
             values = await at_rate(ask, options.rate, options.seconds)
-            milliseconds = (_cpu_seconds() - before) / len(values) * 1_000
-            shown(
-                f"{name} at {options.rate:.0f}/s", values, f"{milliseconds:.2f} ms CPU of the API"
+            of_api, of_postgres = (
+                (after - begun) / len(values) * 1_000
+                for begun, after in zip(before, _cpu_seconds(), strict=True)
             )
+            note = f"{of_api:.2f} ms CPU of the API, {of_postgres:.2f} of PostgreSQL"
+            shown(f"{name} at {options.rate:.0f}/s", values, note)
         await _sign_ins(api, email)
         await _enumeration(api)
         await _events(settings)
@@ -223,10 +225,20 @@ async def _events(settings: Settings) -> None:
         shown("event to subscriber", values)
 
 
-def _cpu_seconds() -> float:
-    """Of the API's process."""
-    times = psutil.Process(_PIDS["api"]).cpu_times()
-    return float(times.user + times.system)
+def _cpu_seconds() -> tuple[float, float]:
+    """Of the API's process, and of all of PostgreSQL's."""
+    postgres = psutil.Process(_PIDS["postgres"])
+    backends = [postgres, *postgres.children(recursive=True)]
+    return _used([psutil.Process(_PIDS["api"])]), _used(backends)
+
+
+def _used(processes: list[psutil.Process]) -> float:
+    used = 0.0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            used += times.user + times.system
+    return used
 
 
 _PIDS: dict[str, int] = {}

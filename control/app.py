@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from aiohttp import web
 
@@ -77,7 +76,6 @@ from shared.messaging.events import EventBus
 from shared.platform import api as platform_api
 from shared.platform import events as platform_events
 from shared.platform.health import Health
-from shared.postgres.connection import Connection
 from shared.postgres.database import Database, UnitOfWork, address_of
 from shared.queue import api as queue_api
 from shared.queue.worker import JobHandlers
@@ -207,13 +205,8 @@ def _authenticate(
     settings: Settings, database: Database, tokens: Tokens, uses: KeyUses
 ) -> Callable[[web.Request], Awaitable[Caller]]:
     """People by their access tokens, exporters and scripts by their API keys."""
-    access = Access()
-
-    async def caller_of(connection: Connection, user_id: UUID, wanted: UUID | None) -> Caller:
-        return await access.caller_of(connection, user_id, wanted_tenant_id=wanted)
-
     by_token = Authenticator(
-        database, tokens, caller_of, password_expiry_days=settings.password_expiry_days
+        database, tokens, Access(database), password_expiry_days=settings.password_expiry_days
     )
     by_key = KeyAuthenticator(
         database, Peppers.of(settings), ClientAddress(settings.api_trusted_proxies), uses

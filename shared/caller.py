@@ -35,6 +35,8 @@ class Caller:
     organization_id: UUID | None = None
     workspace_id: UUID | None = None
     tenant_id: UUID | None = None
+    # What the tenant is called in ClickHouse, where it has no id; empty without a tenant.
+    telemetry_id: str = ""
     session_id: UUID | None = None
     permissions: frozenset[str] = frozenset()
     permissions_everywhere: frozenset[str] = frozenset()

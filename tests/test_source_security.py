@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,10 @@ import shared
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("control", "ingest", "shared")
-RUNS_SQL = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "command", "query"}
+RUNS_SQL = {
+    *("execute", "executemany", "fetch", "fetchrow", "fetchval", "look_up"),
+    *("command", "query"),
+}
 # What a label of our own metrics may be: each has few values, whoever sends whatever.
 LABELS = {
     *("code", "engine", "event", "form", "kind", "lane", "level", "method", "operation", "outcome"),
@@ -33,6 +37,12 @@ TO_CLICKHOUSE = (
 )
 # CREATE DATABASE takes none: the name is an operator's, and quoted.
 NO_PARAMETERS = {"shared/postgres/migrate.py"}
+# Several statements in one exchange take none either: only digits of ids come from outside.
+OF_TRANSACTIONS = {
+    *("begin", "end", "connection.get_reset_query()"),
+    *("_digits(scope.organization_id)", "_digits(scope.tenant_id)"),
+    "'on' if scope.is_platform else ''",
+}
 
 
 def trees() -> Iterator[tuple[str, list[str], ast.Module]]:
@@ -67,6 +77,18 @@ def put_together_part(part: ast.expr) -> bool:
     return ast.unparse(part) != "query.order_by()"
 
 
+def is_of_transactions(path: str, text: ast.expr) -> bool:
+    return (
+        path == "shared/postgres/database.py"
+        and isinstance(text, ast.JoinedStr)
+        and all(
+            ast.unparse(part.value) in OF_TRANSACTIONS
+            for part in text.values
+            if isinstance(part, ast.FormattedValue)
+        )
+    )
+
+
 def sql_of(tree: ast.Module) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if (
@@ -84,6 +106,8 @@ def test_S48_SQL_for_PostgreSQL_is_constant_and_values_are_bound() -> None:
         if path.startswith(TO_CLICKHOUSE) or path in NO_PARAMETERS:
             continue
         for text in sql_of(tree):
+            if is_of_transactions(path, text):
+                continue
             here = lines[text.lineno - 1 : text.end_lineno]
             if put_together(text) and not any("S608 - names of our own" in line for line in here):
                 found.append(f"{path}:{text.lineno}")
@@ -106,6 +130,56 @@ def test_S48_the_rule_finds_what_it_is_for(text: str, is_found: bool) -> None:
     (statement,) = sql_of(ast.parse(text))
 
     assert put_together(statement) is is_found
+
+
+def test_S32_look_ups_call_stable_functions_and_nothing_else() -> None:
+    """They leave the session as it is: nothing is reset after them, and they have no scope."""
+    migrations = (ROOT / "control" / "migrations").glob("*.sql")
+    ddl = "".join(path.read_text() for path in migrations)
+    stable = set(re.findall(r"CREATE FUNCTION (\w+)\([^$]*?\bSTABLE\b", ddl))
+    found = {
+        path: statement
+        for path, _lines, tree in trees()
+        for statement in look_ups_of(tree)
+        if not is_look_up(statement, stable)
+    }
+
+    assert len(stable) > 5
+    assert found == {}
+
+
+def look_ups_of(tree: ast.Module) -> Iterator[str]:
+    texts = {
+        ast.unparse(node.target): ast.unparse(node.value)
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and node.value is not None
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".look_up"):
+            text = ast.unparse(node.args[0])
+            yield " ".join(ast.literal_eval(texts.get(text, text).removeprefix("f")).split())
+
+
+def is_look_up(statement: str, stable: set[str]) -> bool:
+    called = r"\w+\([\w$., ]*\)"
+    form = rf"SELECT (\* FROM )?{called}( AS \w+ LEFT JOIN LATERAL {called} AS \w+ ON true)?"
+    names = set(re.findall(r"(\w+)\(", statement))
+    return bool(re.fullmatch(rf"{form}( LIMIT \S+)?", statement)) and names <= stable
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_one"),
+    [
+        ("SELECT * FROM session_of($1)", True),
+        ("SELECT session_of($1)", True),
+        ("SELECT * FROM sessions WHERE id = $1", False),
+        ("SELECT set_config('app.platform', 'on', false)", False),
+        ("SELECT * FROM session_of($1); SET app.platform = 'on'", False),
+        ("SELECT * FROM session_of($1), set_config('app.platform', 'on', false)", False),
+    ],
+)
+def test_S32_the_rule_of_look_ups_finds_what_it_is_for(statement: str, is_one: bool) -> None:
+    assert is_look_up(statement, {"session_of"}) is is_one
 
 
 def test_S68_nothing_turns_data_into_code() -> None:

@@ -42,14 +42,14 @@ class KeyAuthenticator:
             lambda name: ",".join(request.headers.getall(name, ())) or None,
             self._addresses.of(request),
         )
-        async with self._database.lookup() as connection:
-            row = await connection.fetchrow(
-                "SELECT * FROM reader_of($1, $2)", credentials.key_id, credentials.tenant_id
-            )
+        rows = await self._database.look_up(
+            "SELECT * FROM reader_of($1, $2)", credentials.key_id, credentials.tenant_id
+        )
+        row = rows[0] if rows else None
         self._check_key(row, credentials)
         caller = _caller_of(row, credentials)
         _check_tenant(row, credentials, caller)
-        self._uses.note(caller.key_id, row["telemetry_id"])
+        self._uses.note(caller.key_id, caller.telemetry_id)
         return caller
 
     def _check_key(self, row: Any, credentials: Credentials) -> None:
@@ -73,6 +73,7 @@ def _caller_of(row: Any, credentials: Credentials) -> Caller:
         organization_id=row["organization_id"],
         workspace_id=row["workspace_id"],
         tenant_id=row["tenant_id"],
+        telemetry_id=row["telemetry_id"] or "",
         permissions=permissions | {_QUERIES} if permissions & _READS else permissions,
     )
 

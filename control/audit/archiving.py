@@ -36,7 +36,7 @@ async def archive_old_months(
     Unavailable while ClickHouse is away: everything stays as it is. Conflict when the archive does
     not hold what was written.
     """
-    async with database.lookup() as lock:
+    async with database.session() as lock:
         if not await lock.fetchval("SELECT pg_try_advisory_lock($1)", _ARCHIVING):
             return []
         try:

@@ -1,7 +1,7 @@
 """From the bearer token of a request to the caller of this moment."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from aiohttp import web
@@ -11,12 +11,26 @@ from control.auth.tokens import Tokens
 from shared.caller import Caller
 from shared.errors import Forbidden, Unauthenticated
 from shared.messaging.events import utc_now
-from shared.postgres.connection import Connection
 from shared.postgres.database import Database
 from shared.security.tokens import TokenKind
 
-# Core's: a user id and the tenant that they name, to the caller.
-CallerOf = Callable[[Connection, UUID, UUID | None], Awaitable[Caller]]
+# All that is asked for at every request, in a single exchange.
+_SESSION: Final = """
+    SELECT * FROM session_of($1) AS session
+      LEFT JOIN LATERAL person_in(session.account_id, $2) AS person ON true
+"""
+
+
+class People(Protocol):
+    """Core's: who somebody is, and what they may do."""
+
+    def tenant_in_question(self, user_id: UUID, wanted_tenant_id: UUID | None) -> UUID | None:
+        """The tenant that `person_in` is asked about."""
+
+    async def caller_of(
+        self, user_id: UUID, person: Any, *, wanted_tenant_id: UUID | None
+    ) -> Caller:
+        """The caller, from what `person_in` said."""
 
 
 class Authenticator:
@@ -26,25 +40,26 @@ class Authenticator:
         self,
         database: Database,
         tokens: Tokens,
-        caller_of: CallerOf,
+        people: People,
         *,
         password_expiry_days: int,
     ) -> None:
         self._database = database
         self._tokens = tokens
-        self._caller_of = caller_of
+        self._people = people
         self._password_expiry_days = password_expiry_days
 
     async def __call__(self, request: web.Request) -> Caller:
         """The caller; Unauthenticated without a good token, Forbidden for a foreign tenant."""
         claims = await self._tokens.read(_bearer(request), TokenKind.ACCESS)
-        session_id = UUID(str(claims.others["sessionId"]))
+        session_id, user_id = UUID(str(claims.others["sessionId"])), UUID(claims.subject)
         wanted = _wanted_tenant(request)
-        async with self._database.lookup() as connection:
-            session = await connection.fetchrow("SELECT * FROM session_of($1)", session_id)
-            if session is None or str(session["account_id"]) != claims.subject:
-                raise Unauthenticated("the session has ended: sign in again")
-            caller = await self._caller_of(connection, session["account_id"], wanted)
+        place = self._people.tenant_in_question(user_id, wanted)
+        sessions = await self._database.look_up(_SESSION, session_id, place)
+        if not sessions or sessions[0]["account_id"] != user_id:
+            raise Unauthenticated("the session has ended: sign in again")
+        (session,) = sessions
+        caller = await self._people.caller_of(user_id, session, wanted_tenant_id=wanted)
         return replace(
             caller,
             session_id=session_id,

@@ -19,7 +19,7 @@ from shared.caller import SYSTEM, acting_as
 from shared.errors import Invalid, TelemetryFlowError
 from shared.messaging.events import Envelope, EventBus
 from shared.messaging.metrics import DEAD, DELIVERED, DELIVERY_SECONDS, FAILED, RELAYED
-from shared.postgres.connection import CONNECTION_LOST, Connection
+from shared.postgres.connection import CONNECTION_LOST, Connection, savepoint
 from shared.postgres.database import Database
 from shared.postgres.outbox import OUTBOX_CHANNEL
 from shared.postgres.scope import PLATFORM
@@ -148,7 +148,7 @@ class Relay:
             await self._bury(connection, delivery, error)
             return
         try:
-            async with connection.transaction():
+            async with savepoint(connection):
                 with acting_as(SYSTEM):
                     await subscriber(Envelope(event, row["position"], row["context"]), connection)
         except Exception as error:

@@ -19,7 +19,7 @@ from shared.errors import Conflict, Invalid, Unavailable
 from shared.messaging.events import Event
 from shared.postgres.address import PostgresAddress
 from shared.postgres.claims import mark_claim
-from shared.postgres.connection import CONNECTION_LOST, Connection
+from shared.postgres.connection import CONNECTION_LOST, Connection, PooledConnection
 from shared.postgres.embedded import embedded_address
 from shared.postgres.outbox import append_to_outbox
 from shared.postgres.scope import Scope
@@ -63,6 +63,8 @@ class Database:
             max_size=size_max,
             timeout=CONNECT_SECONDS_MAX,
             init=_prepare,
+            reset=_reset,
+            connection_class=PooledConnection,
             server_settings={
                 "role": APPLICATION_ROLE,
                 "application_name": "telemetryflow",
@@ -83,36 +85,51 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def begin(self, scope: Scope, *, readonly: bool = False) -> AsyncIterator[Connection]:
+    async def begin(self, scope: Scope) -> AsyncIterator[Connection]:
         """A transaction within *scope*; commits when the block ends, rolls back when it fails."""
-        with _driver_errors():
-            async with (
-                self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection,
-                connection.transaction(readonly=readonly),
-            ):
-                await enter(connection, scope)
-                yield connection
+        async with self._transaction("BEGIN", scope) as connection:
+            yield connection
 
     @asynccontextmanager
     async def read(self, scope: Scope) -> AsyncIterator[Connection]:
         """A transaction within *scope* that cannot write."""
-        async with self.begin(scope, readonly=True) as connection:
+        async with self._transaction("BEGIN READ ONLY", scope) as connection:
             yield connection
 
     @asynccontextmanager
     async def snapshot(self, scope: Scope) -> AsyncIterator[Connection]:
         """As `read`, but all its statements see the same moment."""
-        with _driver_errors():
-            async with (
-                self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection,
-                connection.transaction(readonly=True, isolation="repeatable_read"),
-            ):
-                await enter(connection, scope)
-                yield connection
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+        async with self._transaction(begin, scope) as connection:
+            yield connection
 
     @asynccontextmanager
-    async def lookup(self) -> AsyncIterator[Connection]:
-        """A connection without a transaction or a scope: for functions that look up by key."""
+    async def _transaction(self, begin: str, scope: Scope) -> AsyncIterator[Connection]:
+        with _driver_errors():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+                try:
+                    await enter(connection, scope, begin)
+                    yield connection
+                except BaseException:
+                    await _end(connection, "ROLLBACK")
+                    raise
+                await _end(connection, "COMMIT")
+
+    async def look_up(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows of one statement outside of any scope, in a single exchange.
+
+        It may only call functions that look up by key: what a statement sets for the session would
+        stay, because nothing is reset after it.
+        """
+        with _driver_errors():
+            async with self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
+                connection.mark_clean()
+                return rows
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A connection without a transaction or a scope; its locks and settings end with it."""
         with _driver_errors():
             async with self._pool.acquire(timeout=ACQUIRE_SECONDS_MAX) as connection:
                 yield connection
@@ -132,17 +149,30 @@ class Database:
         return self._pool
 
 
-async def enter(connection: Connection, scope: Scope) -> None:
-    """Let row-level security see *scope* until the transaction ends."""
+async def enter(connection: Connection, scope: Scope, begin: str) -> None:
+    """Begin a transaction in which row-level security sees *scope*, in a single exchange."""
     await connection.execute(
-        """
-        SELECT set_config('app.organization_id', $1, true), set_config('app.tenant_id', $2, true),
-               set_config('app.platform', $3, true)
-        """,
-        str(scope.organization_id or ""),
-        str(scope.tenant_id or ""),
-        "on" if scope.is_platform else "",
+        f"{begin}; SET LOCAL app.organization_id = '{_digits(scope.organization_id)}'; "
+        f"SET LOCAL app.tenant_id = '{_digits(scope.tenant_id)}'; "
+        f"SET LOCAL app.platform = '{'on' if scope.is_platform else ''}'"
     )
+
+
+def _digits(value: UUID | None) -> str:
+    """What an id is in a statement that takes no arguments, as several in one exchange do not."""
+    return value.hex if value else ""
+
+
+async def _end(connection: Connection, end: str) -> None:
+    """End the transaction, and reset the session, in a single exchange."""
+    await connection.execute(f"{end}; {connection.get_reset_query()}")
+    connection.mark_clean()
+
+
+async def _reset(connection: Any) -> None:
+    """What the pool does with a connection that comes back."""
+    if not connection.take_clean():
+        await connection.execute(connection.get_reset_query())
 
 
 async def _prepare(connection: Any) -> None:

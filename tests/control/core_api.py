@@ -23,10 +23,20 @@ from shared.settings import Settings
 MODULES = (tenancy.routes, people.routes, roles.routes)
 
 
+async def caller_now(
+    database: Database, access: Access, user_id: UUID, wanted: UUID | None = None
+) -> Caller:
+    """The caller, as authentication asks for them."""
+    place = access.tenant_in_question(user_id, wanted)
+    people = await database.look_up("SELECT * FROM person_in($1, $2)", user_id, place)
+    person = people[0] if people else None
+    return await access.caller_of(user_id, person, wanted_tenant_id=wanted)
+
+
 def core_services(database: Database, settings: Settings) -> Services:
     """Core, and nothing else."""
     work = UnitOfWork(database, CoreRepositories)
-    access = Access()
+    access = Access(database)
 
     async def authenticate(request: web.Request) -> Caller:
         _scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -35,10 +45,7 @@ def core_services(database: Database, settings: Settings) -> Services:
         except ValueError:
             raise Unauthenticated("no token") from None
         wanted = request.headers.get("X-Tenant-Id")
-        async with database.pool.acquire() as connection:
-            return await access.caller_of(
-                connection, user_id, wanted_tenant_id=UUID(wanted) if wanted else None
-            )
+        return await caller_now(database, access, user_id, UUID(wanted) if wanted else None)
 
     return Services(
         settings=settings,

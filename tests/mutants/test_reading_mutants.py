@@ -17,6 +17,7 @@ from tests.postgres.server import PostgresServer
 
 _QUERIES: Final = "control/telemetry/queries"
 _AUTHENTICATOR: Final = "control/api_keys/authenticator.py"
+_DATABASE: Final = "shared/postgres/database.py"
 _UNIT: Final = "tests/unit/control/telemetry"
 _ENGINE: Final = "tests/integration/control/telemetry"
 # Without the fixtures of the rest of the product, which take longer to import than these tests.
@@ -38,6 +39,19 @@ KEYS_OF_TENANTS: Final = (f"{KEYS}::test_S33_whatever_a_header_says_a_key_reads_
 KEYS_OF_SIGNALS: Final = (f"{KEYS}::test_a_key_reads_the_signals_that_it_may_and_nothing_else",)
 TAILS: Final = (
     f"{_ENGINE}/test_tail.py::test_S47_whatever_comes_in_whatever_order_is_given_once[0]",
+)
+
+TENANTS_OF_THE_PLATFORM: Final = (
+    (
+        "tests/integration/control/auth/test_revocation.py"
+        "::test_S33_who_runs_the_platform_is_in_a_tenant_for_as_long_as_it_is_active"
+    ),
+)
+SESSIONS: Final = (
+    (
+        "tests/integration/shared/postgres/test_database.py"
+        "::test_S32_nothing_of_a_session_is_left_for_the_next_transaction"
+    ),
 )
 
 KEPT: Final = (f"{_ENGINE}/test_services.py::test_S38_a_closed_range_is_kept_for_its_tenant_alone",)
@@ -103,6 +117,8 @@ ENGINE_TESTS: Final = (
     *KEYS_OF_TENANTS,
     *KEYS_OF_SIGNALS,
     *TAILS,
+    *TENANTS_OF_THE_PLATFORM,
+    *SESSIONS,
 )
 
 READING_MUTANTS: Final = (
@@ -130,9 +146,30 @@ READING_MUTANTS: Final = (
     Mutant(
         "S33 the tenant of a question is not the caller's",
         f"{_QUERIES}/engine.py",
-        "            call.caller.tenant_id,\n        )\n    if tenant",
-        "            call.caller.tenant_id,\n        ) and 'default'\n    if tenant",
+        "call.caller.telemetry_id, is_abandoned",
+        "'default', is_abandoned",
         KEPT,
+    ),
+    Mutant(
+        "S33 a tenant is read on after it was deactivated",
+        "control/core/access.py",
+        '            and self.telemetry_id == person["telemetry_id"]\n',
+        "",
+        TENANTS_OF_THE_PLATFORM,
+    ),
+    Mutant(
+        "S32 what a transaction did to its session stays for the next one",
+        _DATABASE,
+        'f"{end}; {connection.get_reset_query()}"',
+        "end",
+        SESSIONS,
+    ),
+    Mutant(
+        "S32 a connection goes back as it is",
+        _DATABASE,
+        "if not connection.take_clean():",
+        "if connection.take_clean():",
+        SESSIONS,
     ),
     Mutant(
         "spans are not found by their five minutes",

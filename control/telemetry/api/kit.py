@@ -49,21 +49,21 @@ async def answered(
 
     The key holds the tenant, the route and every parameter of the question.
     """
-    async with reading(call) as found:
-        if span is None or not span.is_closed:
-            return Answer(await load(found), {CACHE_HEADER: "BYPASS"})
-        key = cache_key(
-            found.tenant, "telemetry", call.request.path, question.model_dump_json(by_alias=True)
-        )
-        cache = found.engine.cache
-        # Kept as its text: to make objects of a large answer, and text again, takes longer than all
-        # else here.
-        text = await cache.get(key)
-        is_held = isinstance(text, str)
-        if not is_held:
-            text = (await load(found)).model_dump_json(by_alias=True)
-            await cache.set(key, text, ttl_seconds=KEPT_SECONDS, l2_ttl_seconds=KEPT_SECONDS)
-        return Answer(text.encode(), {CACHE_HEADER: "HIT" if is_held else "MISS"})
+    found = reading(call)
+    if span is None or not span.is_closed:
+        return Answer(await load(found), {CACHE_HEADER: "BYPASS"})
+    key = cache_key(
+        found.tenant, "telemetry", call.request.path, question.model_dump_json(by_alias=True)
+    )
+    cache = found.engine.cache
+    # Kept as its text: to make objects of a large answer, and text again, takes longer than all
+    # else here.
+    text = await cache.get(key)
+    is_held = isinstance(text, str)
+    if not is_held:
+        text = (await load(found)).model_dump_json(by_alias=True)
+        await cache.set(key, text, ttl_seconds=KEPT_SECONDS, l2_ttl_seconds=KEPT_SECONDS)
+    return Answer(text.encode(), {CACHE_HEADER: "HIT" if is_held else "MISS"})
 
 
 async def send(response: web.StreamResponse, piece: bytes) -> None:

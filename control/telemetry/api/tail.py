@@ -127,10 +127,8 @@ async def _stream(
     def message(look: Look) -> str:
         return _arrived(look, view).model_dump_json(by_alias=True)
 
-    async with (
-        reading(call) as found,
-        aclosing(call.service(Tails).follow(found, what, seconds=seconds)) as looks,
-    ):
+    tails = call.service(Tails)
+    async with aclosing(tails.follow(reading(call), what, seconds=seconds)) as looks:
         # What is wrong with the question becomes an answer of its own, before the stream begins.
         first = await anext(looks)
         socket = web.WebSocketResponse(

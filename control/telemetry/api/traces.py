@@ -59,12 +59,12 @@ async def get_trace(call: Call, query: traces.TraceQuery) -> View | Answer:
     `format=jaeger`, in those shapes instead.
     """
     trace, with_logs = call.text("trace"), call.caller.may("logs:read")
-    async with reading(call) as found:
-        if query.format == "json":
-            return await traces.get_trace(found, trace, query, with_logs=with_logs)
-        times = await traces.times_of_trace(found, trace, query)
-        rows, _ = await traces.spans_of_trace(found, trace, query, times)
-        return Answer(orjson.dumps(otlp_of(rows) if query.format == "otlp" else jaeger_of(rows)))
+    found = reading(call)
+    if query.format == "json":
+        return await traces.get_trace(found, trace, query, with_logs=with_logs)
+    times = await traces.times_of_trace(found, trace, query)
+    rows, _ = await traces.spans_of_trace(found, trace, query, times)
+    return Answer(orjson.dumps(otlp_of(rows) if query.format == "otlp" else jaeger_of(rows)))
 
 
 @routes.get(

@@ -8,8 +8,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -142,21 +141,13 @@ async def both(one: Awaitable[T], other: Awaitable[Other]) -> tuple[T, Other]:
         await asyncio.wait(tasks)
 
 
-@asynccontextmanager
-async def reading(call: Call) -> AsyncIterator[Reading]:
+def reading(call: Call) -> Reading:
     """What the caller's tenant may read; Forbidden for callers without a tenant."""
-    if call.caller.tenant_id is None:
+    if not call.caller.telemetry_id:
         raise Forbidden("choose a tenant: send its id as X-Tenant-Id")
-    async with call.read() as connection:
-        tenant = await connection.fetchval(
-            "SELECT telemetry_id FROM tenants WHERE id = $1 AND deleted_at IS NULL",
-            call.caller.tenant_id,
-        )
-    if tenant is None:
-        raise Forbidden("the tenant is no more: choose another with X-Tenant-Id")
     request = call.request
 
     def is_abandoned() -> bool:
         return request.transport is None or request.transport.is_closing()
 
-    yield Reading(call.service(Engine), str(tenant), is_abandoned=is_abandoned)
+    return Reading(call.service(Engine), call.caller.telemetry_id, is_abandoned=is_abandoned)

@@ -129,6 +129,27 @@ async def test_S33_a_tenant_in_the_header_must_be_theirs(product: Running) -> No
     assert set(statuses.values()) == {403}
 
 
+async def test_S33_who_runs_the_platform_is_in_a_tenant_for_as_long_as_it_is_active(
+    product: Running,
+) -> None:
+    admin, bob = await product.as_admin(), await product.registered("bob@example.com")
+    theirs = (await bob.get("/auth/me")).json["tenantId"]
+
+    async def status_there() -> int:
+        return (await admin.get("/auth/me", **{"X-Tenant-Id": theirs})).status
+
+    statuses = [await status_there()]
+    for action in ("deactivate", "activate"):
+        switched = await admin.post(f"/tenants/{theirs}/{action}")
+        assert switched.status == 200, switched.text
+        statuses.append(await status_there())
+    deleted = await admin.delete(f"/tenants/{theirs}")
+    assert deleted.status == 204, deleted.text
+    statuses.append(await status_there())
+
+    assert statuses == [200, 403, 200, 403]
+
+
 async def test_an_expired_password_is_to_be_changed_before_anything_else(product: Running) -> None:
     ada = await product.registered(ADA)
     await execute(

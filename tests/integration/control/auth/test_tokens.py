@@ -236,7 +236,7 @@ async def test_S31_without_the_platform_no_row_of_auth_is_visible(product: Runni
     await product.registered(ADA)
     tables = ("accounts", "sessions", "refresh_tokens", "signing_keys", "password_history")
 
-    async with product.control.database.lookup() as connection:
+    async with product.control.database.session() as connection:
         counts = [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
 
     assert counts == [0] * len(tables)

@@ -15,6 +15,7 @@ from shared.caller import SYSTEM
 from shared.errors import Conflict, NotFound
 from shared.messaging.commands import Command, CommandBus
 from shared.postgres.database import Database, UnitOfWork
+from tests.control.core_api import caller_now
 from tests.control.people import seed
 
 STEPS = 60
@@ -105,11 +106,10 @@ async def test_S37_roles_groups_and_grants_add_up_to_what_is_allowed(
 ) -> None:
     chance = random.Random(number)
     modelled = await model(database, chance)
-    access = Access()
+    access = Access(database)
     for _ in range(STEPS):
         # Given twice, or taken away without having been given: nothing changes.
         with contextlib.suppress(Conflict, NotFound):
             await modelled.change(chance.randrange(5), chance.randrange(3), chance.choice(NAMES))
-        async with database.lookup() as connection:
-            caller = await access.caller_of(connection, modelled.person, wanted_tenant_id=None)
+        caller = await caller_now(database, access, modelled.person)
         assert caller.permissions == modelled.expected

@@ -278,10 +278,10 @@ async def test_F43_a_relay_outlives_a_statement_on_a_connection_that_has_just_di
     lost = iter([asyncpg.InternalClientError("another operation is in progress")])
     enter = database_module.enter
 
-    async def enter_dead_once(connection: Connection, scope: Scope) -> None:
+    async def enter_dead_once(connection: Connection, scope: Scope, begin: str) -> None:
         for error in lost:
             raise error
-        await enter(connection, scope)
+        await enter(connection, scope, begin)
 
     aggregate = uuid4()
     await append(things, 1, to=aggregate)
