@@ -53,7 +53,7 @@ FUNCTIONS: Final = frozenset(
         *("tuple", "uniqExact", "unhex", "arrayResize", "toInt32", "bitAnd", "reverse"),
         *("groupArray", "arraySort", "log2", "floor", "toUInt8", "quantilesExactInclusive"),
         *("mapFromArrays", "tupleElement", "quantilesExact", "replaceRegexpAll"),
-        *("substringUTF8",),
+        *("reinterpretAsUInt128", "substringUTF8"),
     )
 )
 _BETWEEN_SELECTS: Final = ("UNION",)
@@ -61,7 +61,7 @@ _BEHIND_TABLE: Final = ("PREWHERE",)
 _PARAMETER_TYPES: Final = frozenset(
     (
         *("String", "Int64", "UInt64", "UInt8", "Float64"),
-        *("Array(String)", "Array(Int64)", "Array(UInt64)", "Array(UInt32)"),
+        *("Array(String)", "Array(Int64)", "Array(UInt64)", "Array(UInt32)", "Array(UInt128)"),
     )
 )
 _TEXTS: Final = frozenset(("''", f"'{'0' * 32}'", f"'{'0' * 16}'", "'Error'", "'UTC'"))

@@ -268,6 +268,14 @@ async def _newest_traces(
     return rows
 
 
+def _one_of(traces: Sequence[str]) -> Fragment:
+    """By the index, which leaves one granule in ten of others; in these ids are told as numbers."""
+    by_index = sql("lower(hex(TraceId)) IN ", texts(traces))
+    numbers = [int.from_bytes(bytes.fromhex(trace), "little") for trace in traces]
+    first = sql("reinterpretAsUInt128(TraceId) IN ", Value(numbers, "Array(UInt128)"))
+    return by_index._replace(first=(first,))
+
+
 async def _summaries(
     reading: Reading, traces: Sequence[str], span: TimeRange, matching: Fragment
 ) -> dict[str, dict[str, Any]]:
@@ -289,7 +297,8 @@ async def _summaries(
                 "matched_spans": sql("countIf(", matching, ")"),
             },
             source="tf_traces",
-            where=all_of([sql("lower(hex(TraceId)) IN ", texts(traces)), around]),
+            where=all_of([_one_of(traces), around]),
+            looks_first=True,
             group_by=["trace"],
         )
     )
