@@ -5,7 +5,16 @@ from typing import Annotated
 from pydantic import Field
 
 from control.telemetry.queries.engine import Reading
-from control.telemetry.queries.time_range import Duration, Time, TimeRange, iso, range_of
+from control.telemetry.queries.time_range import (
+    Duration,
+    Grid,
+    Time,
+    TimeRange,
+    TimeZone,
+    iso,
+    range_of,
+    step_for,
+)
 from shared.http.models import Query, View
 
 
@@ -61,3 +70,18 @@ class RangeQuery(Query):
     def fixed_span(self) -> TimeRange | None:
         """The range when it is the same at each call, else None."""
         return self.span if self.start_time is not None and self.end_time is not None else None
+
+
+class SteppedQuery(RangeQuery):
+    """When, and in which steps: about a hundred when none is given."""
+
+    step: Duration | None = None
+    time_zone: TimeZone = Field("UTC", description="where days begin, for a step of 1d")
+
+    def step_seconds(self, *, least: int = 1) -> int:
+        """How long a step is; of its own choice at *least* that."""
+        return step_for(self.span, self.step, least=least)
+
+    def grid(self, span: TimeRange, step_seconds: int) -> Grid:
+        """The steps of *span*; Invalid when there are too many."""
+        return Grid(span, step_seconds, self.time_zone)

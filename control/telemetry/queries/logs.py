@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
+from control.telemetry.queries.answers import MetaView, RangeQuery, SteppedQuery, meta_of
 from control.telemetry.queries.catalogue import LOGS, Source, attribute_of, field_of
 from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.filters import condition_of, filter_of, search_of
@@ -32,12 +32,9 @@ from control.telemetry.queries.sql import (
 from control.telemetry.queries.time_range import (
     MINUTE_SECONDS,
     SECOND_NS,
-    Duration,
-    Grid,
     Time,
     TimeRange,
     iso,
-    step_for,
     time_ns,
 )
 from shared.errors import Invalid, NotFound
@@ -111,10 +108,8 @@ class LogFilter(LogConditions, PagedQuery):
     """Which log records, and where the page before ended."""
 
 
-class VolumeQuery(LogConditions, RangeQuery):
+class VolumeQuery(LogConditions, SteppedQuery):
     """Which log records, in which steps."""
-
-    step: Duration | None = None
 
 
 class ContextQuery(Query):
@@ -247,7 +242,7 @@ async def all_logs(reading: Reading, query: LogFilter, *, limit: int) -> AsyncIt
 async def log_volume(reading: Reading, query: VolumeQuery) -> Volume:
     """From counts per minute where they can tell, else from the records."""
     asked = query.span
-    step = step_for(asked, query.step)
+    step = query.step_seconds()
     rolled = query.counts_only and step % MINUTE_SECONDS == 0
     span = asked.widened(MINUTE_SECONDS) if rolled and query.start_time is None else asked
     rolled = rolled and span.is_aligned(MINUTE_SECONDS)
@@ -259,7 +254,7 @@ async def log_volume(reading: Reading, query: VolumeQuery) -> Volume:
     rows = await reading.rows(
         Select(
             columns={
-                "bucket": bucket_of(Grid(span, step), column, is_coarse=rolled),
+                "bucket": bucket_of(query.grid(span, step), column, is_coarse=rolled),
                 # 0, then 1 to 6 for numbers 1 to 24.
                 "severity": "intDiv(least(SeverityNumber, 24) + 3, 4)",
                 "logs": "sum(Logs)" if rolled else "count()",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
+from control.telemetry.queries.answers import MetaView, RangeQuery, SteppedQuery, meta_of
 from control.telemetry.queries.engine import Reading
 from control.telemetry.queries.sql import (
     Fragment,
@@ -27,10 +27,8 @@ from control.telemetry.queries.sql import (
 from control.telemetry.queries.time_range import (
     MINUTE_SECONDS,
     SECOND_NS,
-    Duration,
     Grid,
     TimeRange,
-    step_for,
 )
 from shared.http.models import Text, View
 
@@ -158,12 +156,11 @@ class OperationQuery(RangeQuery):
     service: Text | None = Field(None, max_length=100)
 
 
-class RedQuery(RangeQuery):
+class RedQuery(SteppedQuery):
     """Of which service, and operation."""
 
     service: Text | None = Field(None, max_length=100)
     operation: Text | None = Field(None, max_length=200)
-    step: Duration | None = None
 
 
 async def list_services(reading: Reading, query: RangeQuery) -> ServiceList:
@@ -220,11 +217,11 @@ async def list_operations(reading: Reading, query: OperationQuery) -> OperationL
 async def red_series(reading: Reading, query: RedQuery) -> RedSeries:
     """By step; from minutes where service and step are all that is asked, else from the spans."""
     asked = query.span
-    step = step_for(asked, query.step, least=MINUTE_SECONDS)
+    step = query.step_seconds(least=MINUTE_SECONDS)
     rolled = step % MINUTE_SECONDS == 0 and query.operation is None
     span = _whole(query, asked, MINUTE_SECONDS) if rolled else asked
     rolled = rolled and span.is_aligned(MINUTE_SECONDS)
-    grid = Grid(span, step)
+    grid = query.grid(span, step)
     conditions = []
     if query.service is not None:
         conditions.append(sql("ServiceName = ", text(query.service)))

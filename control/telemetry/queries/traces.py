@@ -5,7 +5,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from control.telemetry.queries.answers import MetaView, RangeQuery, meta_of
+from control.telemetry.queries.answers import MetaView, RangeQuery, SteppedQuery, meta_of
 from control.telemetry.queries.catalogue import LOGS, TRACE_TIMES, TRACES, field_of, hex_id
 from control.telemetry.queries.engine import Reading, both
 from control.telemetry.queries.filters import condition_of, filter_of
@@ -35,11 +35,8 @@ from control.telemetry.queries.sql import (
 )
 from control.telemetry.queries.time_range import (
     SECOND_NS,
-    Duration,
-    Grid,
     TimeRange,
     iso,
-    step_for,
 )
 from control.telemetry.queries.waterfall import Node, services_of, waterfall_of
 from shared.errors import NotFound
@@ -164,10 +161,8 @@ class TraceQuery(RangeQuery):
     with_attributes: bool = Field(True, description="with attributes, events and links")
 
 
-class HeatmapQuery(SpanConditions, RangeQuery):
+class HeatmapQuery(SpanConditions, SteppedQuery):
     """Which spans, in which steps."""
-
-    step: Duration | None = None
 
 
 class HeatmapCell(View):
@@ -444,8 +439,8 @@ async def _logs_of(reading: Reading, trace: str, span: TimeRange) -> list[LogVie
 async def heatmap(reading: Reading, query: HeatmapQuery) -> Heatmap:
     """Durations by powers of two of a microsecond, over time."""
     span = query.span
-    step = step_for(span, query.step)
-    grid = Grid(span, step)
+    step = query.step_seconds()
+    grid = query.grid(span, step)
     rows = await reading.rows(
         Select(
             columns={

@@ -2,7 +2,9 @@
 
 import time
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -128,3 +130,53 @@ async def test_S46_a_comparison_of_parts_of_steps_is_refused(
     assert answer.status == 400, answer.text
     assert "a comparison is of whole steps" in answer.text
     assert answer.json["errors"][0]["field"] == "compareTo"
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+async def test_days_of_every_route_with_steps_are_those_of_the_time_zone(
+    explorer: Explorer, hours: int
+) -> None:
+    changed = _last_day_of_hours(hours)
+    days = [_midnight(changed + timedelta(days=number)) for number in range(-1, 3)]
+    # The first and the last moment of three days, and one more of each day that went before.
+    times = [
+        at
+        for number, (first, behind) in enumerate(pairwise(days))
+        for at in (first, behind - 1, *(first + HOUR for _ in range(number)))
+    ]
+    lines = logs_request([Line(at, "line") for at in times])
+    spans = spans_request([Span(1, number + 1, at) for number, at in enumerate(times)])
+    for signal, request in (("logs", lines), ("traces", spans)):
+        await store(
+            *(explorer.store, signal, explorer.tenant, request),
+            received_ns=time.time_ns(),
+            retention_days=RETENTION_DAYS,
+        )
+
+    # Of whole days minutes can tell; of a service's operation, or of ranges within minutes, items.
+    for cut_ns, more in ((0, {}), (0, {"operation": "GET /"}), (1, {})):
+        for route, counted in (
+            ("services/red", "spans"),
+            ("logs/histogram", "total"),
+            ("traces/heatmap", "spans"),
+        ):
+            if more and route == "logs/histogram":
+                continue
+            answer = await explorer.client.get(
+                f"/telemetry/{route}?"
+                + urlencode(
+                    {
+                        "startTime": days[0],
+                        "endTime": days[-1] - cut_ns,
+                        "step": "1d",
+                        "timeZone": ZONE,
+                        **more,
+                    }
+                )
+            )
+            assert answer.status == 200, answer.text
+            expected = [(first // 1_000_000, 2 + n) for n, first in enumerate(days[:-1])]
+            if cut_ns:
+                expected[-1] = (expected[-1][0], expected[-1][1] - 1)
+            found = [(one["time"], one[counted]) for one in answer.json["data"]]
+            assert found == expected, (route, more)
