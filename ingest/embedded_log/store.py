@@ -92,7 +92,7 @@ class Store:
         except BaseException:
             close_descriptor(users)
             raise
-        store._prepare(found.frames_committed, Path(f"{database}-shm"))
+        store._prepare(found.frames_certain, Path(f"{database}-shm"))
         return store
 
     def _prepare(self, frames_min: int, shm: Path) -> None:

@@ -48,10 +48,15 @@ class WalFrame:
 
 @dataclass(frozen=True, slots=True)
 class WalScan:
-    """What the frame headers say: the number of frames up to the last commit of this round."""
+    """What the frame headers say: the number of frames up to the commit before the last one.
+
+    Of this round. The last commit itself may be torn without any damage: SQLite writes the header
+    of a frame and then its page, over those of an earlier round, and its process may be killed in
+    between. Whether that commit was acknowledged is for the marks to tell.
+    """
 
     header_holds: bool = True
-    frames_committed: int = 0
+    frames_certain: int = 0
 
 
 @contextmanager
@@ -83,11 +88,11 @@ def scan_wal(wal: Path) -> WalScan:
     salts = _salts_of(wal)
     if salts is None:
         return WalScan(header_holds=False)
-    committed = 0
+    certain = committed = 0
     for number, frame in enumerate(read_frames(wal), 1):
         if frame.salts == salts and frame.commits:
-            committed = number
-    return WalScan(frames_committed=committed)
+            certain, committed = committed, number
+    return WalScan(frames_certain=certain)
 
 
 def frames_recovered(shm: Path) -> int:

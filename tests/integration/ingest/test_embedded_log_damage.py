@@ -254,6 +254,44 @@ async def test_a_log_whose_process_was_killed_needs_no_repair(killed: Path) -> N
         await log.close()
 
 
+TORN = """
+import asyncio, os, shutil, signal, sys
+from pathlib import Path
+from tests.integration.ingest.test_embedded_log_damage import TOPIC, filled
+async def main():
+    path = Path(sys.argv[1])
+    log = await filled(path)
+    shutil.copy(f"{path}.marks", f"{path}.marks.before")
+    await log.append(TOPIC, 0, b"." * 20_000, ())
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+async def test_F03_a_commit_that_a_kill_tore_was_never_acknowledged_and_is_no_damage(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "log.db"
+    done = subprocess.run([sys.executable, "-c", TORN, str(path)], timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL
+    # A frame is written in two pieces, over one of an earlier round: its header was, its page not.
+    wal = Path(f"{path}-wal")
+    last = [frame for frame in read_frames(wal) if frame.commits][-1]
+    damage_at(wal, last.image_at, os.urandom(PAGE_BYTES))
+    Path(f"{path}.marks.before").replace(f"{path}.marks")
+
+    log = await opened(path)
+    try:
+        records = await read_from(log, 0)
+        assert [record.offset for record in records] == list(range(COUNT))
+        assert_genuine(records)
+        assert log.losses == []
+        assert not list(path.parent.glob("*damaged*"))
+        assert await log.append(TOPIC, 0, b"after", ()) == COUNT
+    finally:
+        await log.close()
+
+
 def _garbage_wal(wal: Path) -> None:
     wal.write_bytes(os.urandom(wal.stat().st_size))
 
