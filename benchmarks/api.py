@@ -28,7 +28,7 @@ import psutil
 
 from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 START_SECONDS_MAX: Final = 60.0
 PASSWORD: Final = "Correct-Horse-7-battery"

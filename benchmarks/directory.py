@@ -29,7 +29,7 @@ from shared.directory.state import DirectoryState
 from shared.postgres.embedded import embedded_address
 from shared.security.peppers import Peppers
 from shared.settings import Settings
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 FOLLOWERS: Final = 3
 QUIET_SECONDS: Final = 3.0

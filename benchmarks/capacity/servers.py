@@ -15,7 +15,8 @@ from benchmarks.capacity.measure import cores, pin, rss_bytes
 from shared.directory.state import DirectoryState
 from shared.security.peppers import Peppers
 from tests.directory_states import add_key, state_of
-from tests.e2e.processes import Product, accepts_connections, free_ports, wait_for
+from tests.e2e.processes import Product, accepts_connections, wait_for
+from tests.ports import free_ports
 
 START_SECONDS_MAX: Final = 60
 STOP_SECONDS_MAX: Final = 30

@@ -18,7 +18,8 @@ from ingest.log import Headers
 from ingest.partition_writer import WRITER_GROUP
 from ingest.records import RecordInfo, RequestRows, TenantRows, to_headers
 from shared.settings import Settings
-from tests.e2e.processes import Product, free_ports
+from tests.e2e.processes import Product
+from tests.ports import free_ports
 
 # Of a round, at the usual size.
 ROWS: Final = 2_000_000

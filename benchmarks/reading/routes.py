@@ -22,7 +22,7 @@ from benchmarks.reading.measure import Cost
 from benchmarks.reading.questions import Question, Sample
 from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
-from tests.integration.shared.embedded_server import free_port
+from tests.ports import free_port
 
 # Longer than all measurements take.
 TOKEN_LIFE: Final = "1d"

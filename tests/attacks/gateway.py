@@ -22,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.attacks.frames import data, header_block, headers, opening
 from tests.attacks.frames import frame as any_frame
 from tests.contract.raw_http import post
-from tests.e2e.processes import COMMAND, ROOT, accepts_connections, free_ports, wait_for
+from tests.e2e.processes import COMMAND, ROOT, accepts_connections, wait_for
+from tests.ports import free_ports
 
 START_SECONDS_MAX = 60
 # The good client sends one request over HTTP and one over gRPC in this time.

@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from tests.chaos.kafka_products import kafka_settings
 from tests.chaos.load import RETRYABLE, request_of
-from tests.e2e.processes import Product, free_ports, wait_for
+from tests.e2e.processes import Product, wait_for
 from tests.kafka.broker import Broker
-from tests.kafka.broker import free_ports as broker_ports
 from tests.kafka.proxy import LossyProxy, running
+from tests.ports import free_ports
 
 RECORDS: Final = 100
 # Behind the head of an INSERT, and within its body.
@@ -294,7 +294,7 @@ def laboratory(folder: Path, *, log: str) -> Iterator[Laboratory]:
         settings: dict[str, str] = {}
         broker = kafka = None
         if log == "kafka":
-            (port,) = broker_ports(1)
+            (port,) = free_ports(1)
             broker = Broker(folder / "kafka", advertised_port=port)
             stack.callback(broker.kill)
             broker.start()

@@ -20,9 +20,10 @@ from tests.chaos.test_gateway_crashes import (
     wait_for_progress,
 )
 from tests.e2e.processes import Product, wait_for
-from tests.kafka.broker import Broker, Cluster, free_ports
+from tests.kafka.broker import Broker, Cluster
 from tests.kafka.fixtures import StartBroker
 from tests.kafka.proxy import LossyProxy, running
+from tests.ports import free_ports
 
 # I13: after the last fault everything flows again within so long, without anybody's help.
 RECOVERY_SECONDS_MAX: Final = 30

@@ -22,11 +22,11 @@ from tests.chaos.test_gateway_crashes import (
     check_that_each_is_stored_once,
     wait_for_progress,
 )
-from tests.e2e.processes import Product, free_ports, wait_for
+from tests.e2e.processes import Product, wait_for
 from tests.kafka.broker import Broker
-from tests.kafka.broker import free_ports as broker_ports
 from tests.kafka.fixtures import StartBroker
 from tests.kafka.proxy import LossyProxy, running
+from tests.ports import free_ports
 
 STORED_SECONDS_MAX: Final = 60
 MANY_SPANS: Final = 300_000
@@ -178,7 +178,7 @@ def status_of(product: Product, request: bytes) -> int:
 
 
 def test_F24_a_slow_broker_is_waited_for(own_broker: StartBroker) -> None:
-    (port,) = broker_ports(1)
+    (port,) = free_ports(1)
     broker = own_broker(advertised_port=port)
     proxy = LossyProxy(port, broker.port)
     run = "run/F24/"

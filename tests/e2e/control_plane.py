@@ -8,7 +8,8 @@ from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any, Final
 
-from tests.e2e.processes import COMMAND, ROOT, free_ports, wait_for
+from tests.e2e.processes import COMMAND, ROOT, wait_for
+from tests.ports import free_ports
 from tests.postgres.server import PostgresServer
 
 READY_SECONDS_MAX: Final = 30

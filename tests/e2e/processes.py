@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from shared.directory.state import DirectoryState
 from shared.faults import CRASH_VARIABLE
 from tests.directory_states import save_directory
+from tests.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
 COMMAND: Final = (sys.executable, "-c", "from control.cli import main; raise SystemExit(main())")
@@ -30,18 +31,6 @@ POLL_SECONDS: Final = 0.05
 OUTPUT_CHARACTERS_MAX: Final = 4_000
 
 Row = dict[str, Any]
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct ports of the loopback interface that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def wait_for(what: str, holds: Callable[[], bool], seconds_max: float) -> None:

@@ -25,7 +25,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from shared.security.peppers import Peppers
 from tests.directory_states import add_key, add_tenant, state_of
-from tests.e2e.processes import ROOT, Product, Row, accepts_connections, free_ports, wait_for
+from tests.e2e.processes import ROOT, Product, Row, accepts_connections, wait_for
+from tests.ports import free_ports
 
 SENDERS: Final = ROOT / "tests" / "e2e" / "senders"
 ITEMS: Final = json.loads((SENDERS / "items.json").read_text())

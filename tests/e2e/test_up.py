@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.processes import COMMAND, ROOT, free_ports, wait_for
+from tests.e2e.processes import COMMAND, ROOT, wait_for
+from tests.ports import free_ports
 
 READY_SECONDS_MAX = 90
 VISIBLE_SECONDS_MAX = 2.0

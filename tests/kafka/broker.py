@@ -4,7 +4,6 @@ import atexit
 import base64
 import contextlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -17,17 +16,13 @@ from typing import Final
 
 from tests.kafka.jars import cache_folder, jars
 from tests.kafka.security import PASSWORD, SCRAM_MECHANISMS, SECURE_LISTENERS, USERNAME, Security
+from tests.ports import free_ports
 
 FORMAT_SECONDS_MAX: Final = 60
 START_SECONDS_MAX: Final = 60
 STOP_SECONDS_MAX: Final = 30
 POLL_SECONDS: Final = 0.05
 LOG_CHARACTERS_MAX: Final = 4_000
-# Below the ephemeral range: a client that retries a dead port inside that range can connect to
-# itself, and then holds the port.
-PORTS: Final = range(20_000, 32_000)
-# Handed out once each: one that is not bound yet is not given to a second asker.
-_UNUSED_PORTS: Final = iter(random.sample(PORTS, len(PORTS)))
 
 _JVM: Final = (
     *("-Xms256m", "-Xmx320m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC"),
@@ -65,18 +60,6 @@ _PROPERTIES: Final[Mapping[str, str | int]] = {
     # A killed broker comes back only when its former session is over.
     "broker.session.timeout.ms": 3_000,
 }
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct ports of the loopback interface that nobody listens on."""
-    found: list[int] = []
-    for port in _UNUSED_PORTS:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise OSError(f"no {count} free ports in {PORTS}")
 
 
 def _cluster_id() -> str:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,17 +16,11 @@ import asyncpg
 from shared.postgres.address import PostgresAddress
 from shared.postgres.embedded import embedded_address
 from shared.settings import Settings
+from tests.ports import free_port
 
 START_SECONDS_MAX: Final = 30
 STOP_SECONDS_MAX: Final = 20
 POLL_SECONDS: Final = 0.02
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class PostgresServer:

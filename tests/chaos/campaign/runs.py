@@ -17,10 +17,10 @@ from tests.chaos.campaign.health import health
 from tests.chaos.campaign.nemesis import Nemesis
 from tests.chaos.kafka_products import SESSION_SECONDS, kafka_settings
 from tests.directory_states import add_key, state_of
-from tests.e2e.processes import Product, free_ports
+from tests.e2e.processes import Product
 from tests.kafka.broker import Broker
-from tests.kafka.broker import free_ports as broker_ports
 from tests.kafka.proxy import LossyProxy, running
+from tests.ports import free_ports
 
 # About as long as a fault takes: clients spread their items over that.
 SECONDS_PER_FAULT: Final = 2.5
@@ -189,7 +189,7 @@ class Campaign:
         proxies = [self._clickhouse]
         settings: dict[str, str] = {}
         if self._log == "kafka":
-            (port,) = broker_ports(1)
+            (port,) = free_ports(1)
             self._broker = Broker(self._folder / "kafka", advertised_port=port)
             stack.callback(self._broker.kill)
             self._broker.start()

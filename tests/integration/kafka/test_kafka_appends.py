@@ -10,10 +10,11 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from ingest.kafka_log import KafkaAccess, KafkaLog
 from shared.errors import TooLarge, Unavailable
-from tests.kafka.broker import Broker, Cluster, free_ports
+from tests.kafka.broker import Broker, Cluster
 from tests.kafka.fixtures import StartBroker
 from tests.kafka.logs import RULES, TOPIC, opened, own_topics, read_all, until
 from tests.kafka.proxy import LossyProxy
+from tests.ports import free_ports
 
 # F23: whoever waits hears of a cluster that is down within so long.
 REFUSED_SECONDS_MAX = 5.0

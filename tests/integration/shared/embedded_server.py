@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[3]
 START_SECONDS_MAX: Final = 30
@@ -39,13 +40,6 @@ class Reply:
     def code(self) -> int:
         """ClickHouse's exception code, 0 when there is none."""
         return int(self.headers.get("X-ClickHouse-Exception-Code", "0"))
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class EmbeddedServer:

@@ -29,7 +29,7 @@ from shared.security.credentials import Credentials
 from shared.security.peppers import Peppers
 from tests.control.client import Client
 from tests.control.product import Running, running, settings_for
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 SECONDS_MAX = 20.0
 NEW = {"name": "Collectors"}

@@ -22,7 +22,7 @@ from shared.postgres.address import PostgresAddress
 from shared.postgres.scope import PLATFORM
 from shared.settings import Settings
 from tests.control.product import Running, running, settings_for
-from tests.integration.shared.embedded_server import free_port
+from tests.ports import free_port
 
 SERVER = Path(sys.prefix) / "s3" / "bin" / "moto_server"
 START_SECONDS_MAX = 60

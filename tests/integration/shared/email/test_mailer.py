@@ -18,7 +18,7 @@ from shared.email.mailer import FolderMailer, SmtpMailer, composed, open_mailer
 from shared.email.mails import Mail
 from shared.errors import Invalid, Unavailable
 from shared.settings import Settings
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 MAIL = mails.invitation(
     "ada@example.com",

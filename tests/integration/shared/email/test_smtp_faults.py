@@ -18,7 +18,7 @@ from shared.email import mails
 from shared.email.mailer import SmtpMailer
 from shared.errors import Invalid, Unavailable
 from shared.settings import Settings
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 MAIL: Final = mails.alert_triggered(
     "ada@example.com",

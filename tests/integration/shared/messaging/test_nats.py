@@ -15,7 +15,7 @@ from uuid import uuid4
 import nats
 
 from shared.messaging.nats import RealtimePublisher, realtime_publisher
-from tests.postgres.server import free_port
+from tests.ports import free_port
 
 SECONDS_MAX = 20.0
 
