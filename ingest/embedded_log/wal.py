@@ -52,7 +52,8 @@ class WalScan:
 
     Of this round. The last commit itself may be torn without any damage: SQLite writes the header
     of a frame and then its page, over those of an earlier round, and its process may be killed in
-    between. Whether that commit was acknowledged is for the marks to tell.
+    between. Whether its records were acknowledged is for the marks to tell; what a reader committed
+    has none, so that a disk which damages just the last commit could set a reader back unnoticed.
     """
 
     header_holds: bool = True

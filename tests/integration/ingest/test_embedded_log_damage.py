@@ -268,28 +268,35 @@ asyncio.run(main())
 """
 
 
-async def test_F03_a_commit_that_a_kill_tore_was_never_acknowledged_and_is_no_damage(
-    tmp_path: Path,
+@pytest.mark.parametrize("was_acknowledged", [False, True])
+async def test_F03_a_commit_that_a_kill_tore_is_no_damage_unless_it_was_acknowledged(
+    tmp_path: Path, was_acknowledged: bool
 ) -> None:
     path = tmp_path / "log.db"
     done = subprocess.run([sys.executable, "-c", TORN, str(path)], timeout=30, check=False)
     assert done.returncode == -signal.SIGKILL
-    # A frame is written in two pieces, over one of an earlier round: its header was, its page not.
-    wal = Path(f"{path}-wal")
-    last = [frame for frame in read_frames(wal) if frame.commits][-1]
-    damage_at(wal, last.image_at, os.urandom(PAGE_BYTES))
-    Path(f"{path}.marks.before").replace(f"{path}.marks")
+    _tear_the_last_commit(Path(f"{path}-wal"))
+    if not was_acknowledged:
+        Path(f"{path}.marks.before").replace(f"{path}.marks")
 
     log = await opened(path)
     try:
         records = await read_from(log, 0)
         assert [record.offset for record in records] == list(range(COUNT))
         assert_genuine(records)
-        assert log.losses == []
-        assert not list(path.parent.glob("*damaged*"))
-        assert await log.append(TOPIC, 0, b"after", ()) == COUNT
+        certain = [loss.first_offset for loss in log.losses if loss.certain]
+        assert certain == ([COUNT] if was_acknowledged else [])
+        assert bool(list(path.parent.glob("*damaged*"))) == bool(log.losses) == was_acknowledged
+        offset = await log.append(TOPIC, 0, b"after", ())
+        assert offset > COUNT if was_acknowledged else offset == COUNT
     finally:
         await log.close()
+
+
+def _tear_the_last_commit(wal: Path) -> None:
+    """A frame is written in two pieces, over one of an earlier round: its header, then its page."""
+    last = [frame for frame in read_frames(wal) if frame.commits][-1]
+    damage_at(wal, last.image_at, os.urandom(PAGE_BYTES))
 
 
 def _garbage_wal(wal: Path) -> None:
