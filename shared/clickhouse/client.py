@@ -30,7 +30,7 @@ MESSAGE_CHARACTERS_MAX: Final = 1_000
 _ANSWER_LAST: Final = {"wait_end_of_query": "1", "send_progress_in_http_headers": "0"}
 # For servers that have it; others refuse a query that names it. For `ORDER BY time LIMIT n` they
 # look at the time before anything else, and without this they read all that WHERE names.
-FASTER: Final = {"optimize_prewhere_after_pushdown": "1"}
+_FASTER: Final = {"optimize_prewhere_after_pushdown": "1"}
 _DRIVER_ERRORS: Final = (ClickHouseError, aiohttp.ClientError, OSError, TimeoutError)
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ class ClickHouse:
                 sql,
                 parameters=dict(parameters),
                 settings={
-                    **{name: FASTER[name] for name in FASTER.keys() & client.server_settings},
+                    **{name: _FASTER[name] for name in _FASTER.keys() & client.server_settings},
                     **settings,
                     "query_id": query_id,
                     "wait_end_of_query": "1",

@@ -42,6 +42,7 @@ _NO_ID: Final = {32: "0" * 32, 16: "0" * 16}
 _HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 
+# As OTLP numbers them, from 0.
 KINDS: Final = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
 STATUSES: Final = ("Unset", "Ok", "Error")
 

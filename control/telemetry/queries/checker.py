@@ -14,23 +14,10 @@ from control.telemetry.queries.catalogue import LOGS, TABLES, TRACE_TIMES, TRACE
 
 _KEYWORDS: Final = frozenset(
     (
-        *(
-            "SELECT",
-            "FROM",
-            "PREWHERE",
-            "WHERE",
-            "AND",
-            "OR",
-            "NOT",
-            "IN",
-            "AS",
-            "GROUP",
-            "BY",
-            "HAVING",
-        ),
+        *("SELECT", "FROM", "PREWHERE", "WHERE", "AND", "OR", "NOT", "IN", "AS", "GROUP", "BY"),
         *("ORDER", "ASC", "DESC", "LIMIT", "OFFSET", "INNER", "JOIN", "ON", "ARRAY", "OVER"),
         *("WINDOW", "PARTITION", "ROWS", "BETWEEN", "UNBOUNDED", "PRECEDING", "CURRENT", "ROW"),
-        *("FOLLOWING", "UNION", "ALL"),
+        *("FOLLOWING", "UNION", "ALL", "HAVING"),
     )
 )
 _BEFORE_PARENTHESES: Final = frozenset(

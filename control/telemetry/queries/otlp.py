@@ -5,12 +5,12 @@ Values of attributes are kept as texts, and so are texts here. Sources: opentele
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-_KINDS: Final = ("Unspecified", "Internal", "Server", "Client", "Producer", "Consumer")
-_STATUSES: Final = ("Unset", "Ok", "Error")
+from control.telemetry.queries.catalogue import KINDS, STATUSES
+
 Row = Mapping[str, Any]
 
 
@@ -76,7 +76,7 @@ def _span(row: Row) -> dict[str, Any]:
         "parentSpanId": row["parent"],
         "flags": row["flags"],
         "name": row["operation"],
-        "kind": _KINDS.index(row["kind"]),
+        "kind": KINDS.index(row["kind"]),
         "startTimeUnixNano": str(row["start_ns"]),
         "endTimeUnixNano": str(row["start_ns"] + row["duration_ns"]),
         "attributes": _attributes(row["attributes"]),
@@ -103,7 +103,7 @@ def _span(row: Row) -> dict[str, Any]:
             for trace, span, state, attributes, dropped, flags in links
         ],
         "droppedLinksCount": row["dropped_links"],
-        "status": {"message": row["status_message"], "code": _STATUSES.index(row["status"])},
+        "status": {"message": row["status_message"], "code": STATUSES.index(row["status"])},
     }
 
 
